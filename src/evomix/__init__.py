@@ -1,0 +1,1 @@
+"""evomix: evolve sequence-mixing code, train it at full length, and report what the evidence says."""

@@ -1,0 +1,54 @@
+"""Provenance: what made a result. No times and no host names, so that equal studies give equal bytes."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evomix.fingerprint import fingerprint
+
+PACKAGES = ("torch", "numpy", "scipy", "statsmodels", "optuna", "openevolve", "tokenizers", "snakemake")
+
+
+@cache
+def commit() -> str:
+    """Return the git commit of the code, with `+changes` for an edited tree, or `unknown` outside git."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", str(here)) else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def provenance(module: str, *, preset: str | None = None, tuning_policy: str | None = None) -> dict[str, Any]:
+    """Return the provenance block of a result made by `module` (and what it imports)."""
+    block: dict[str, Any] = {
+        "commit": commit(),
+        "code": fingerprint(module),
+        "python": platform.python_version(),
+        "packages": {package: _version(package) for package in PACKAGES},
+        "machine": platform.machine(),
+    }
+    if preset is not None:
+        block["preset"] = preset
+    if tuning_policy is not None:
+        block["tuning_policy"] = tuning_policy
+    return block
