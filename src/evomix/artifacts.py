@@ -117,9 +117,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"missing table {path}; run the rule that makes it") from None
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a readable Parquet table ({error}); delete it and run again"
-        ) from None
+        raise UserError(f"{path} is not a readable Parquet table ({error}); delete it and run again") from None
 
 
 def digest_text(text: str) -> str:

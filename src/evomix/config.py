@@ -31,8 +31,8 @@ class Corpus(Settings):
     """Where the text comes from and how it becomes rows of tokens."""
 
     source: str = Field(
-        description="`grammar` (own story grammar, offline), `tinystories` (the dataset of key `dataset`), or a path to "
-        "a JSONL, text or Parquet file or a folder of such files"
+        description="`grammar` (own story grammar, offline), `tinystories` (the dataset of key `dataset`), or a path "
+        "to a JSONL, text or Parquet file or a folder of such files"
     )
     dataset: str = Field(
         "roneneldan/TinyStories",
@@ -58,9 +58,7 @@ class Size(Settings):
     width: int = Field(ge=8, description="model width d")
     layers: int = Field(ge=1, description="number of blocks")
     heads: int = Field(ge=1, description="heads; must divide the width")
-    parameters: int = Field(
-        ge=1, description="target number of non-embedding parameters N (standard variant)"
-    )
+    parameters: int = Field(ge=1, description="target number of non-embedding parameters N (standard variant)")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -82,9 +80,7 @@ class Training(Settings):
     batch_size: int = Field(64, ge=1, description="sequences per step (where tuning does not choose)")
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate (where tuning does not choose)")
     warmup_steps: int = Field(1_000, ge=0, description="linear warm-up steps (where tuning does not choose)")
-    weight_decay: float = Field(
-        0.01, ge=0, description="decoupled weight decay (where tuning does not choose)"
-    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay (where tuning does not choose)")
     clip: float = Field(1.0, gt=0, description="limit of the global gradient norm")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches")
     evaluate_every: int = Field(ge=1, description="steps between points of the held-out curve")
@@ -93,9 +89,7 @@ class Training(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the forward and backward pass"
     )
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="where trainings run; `cuda` without a GPU is an error"
-    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where trainings run; `cuda` without a GPU is an error")
 
 
 class Tuning(Settings):
@@ -137,9 +131,7 @@ class Llm(Settings):
     responses: str | None = Field(
         None, description="folder of recorded responses (default: `responses/` in the search's own folder)"
     )
-    dollars: float = Field(
-        100.0, ge=0, description="cost cap per search arm; reaching it stops the search cleanly"
-    )
+    dollars: float = Field(100.0, ge=0, description="cost cap per search arm; reaching it stops the search cleanly")
     price_per_million: tuple[float, float] = Field(
         (1.25, 10.0), description="dollars per million input and output tokens"
     )
@@ -155,13 +147,9 @@ class Evolution(Settings):
         "the others are controls with the same number of evaluations",
     )
     iterations: int = Field(ge=1, description="candidates per arm; a multiple of `wave_size`")
-    wave_size: int = Field(
-        5, ge=1, description="candidates proposed from one population and evaluated in parallel"
-    )
+    wave_size: int = Field(5, ge=1, description="candidates proposed from one population and evaluated in parallel")
     sizes: list[Name] = Field(min_length=2, description="sizes over which a candidate's slope is measured")
-    seeds: Seeds = Field(
-        [7], description="training seeds shared by all candidates; never those of the validation"
-    )
+    seeds: Seeds = Field([7], description="training seeds shared by all candidates; never those of the validation")
     baseline_seeds: Seeds = Field(
         list(range(7, 15)),
         description="seeds of the standard's repeats that estimate the noise; must begin with `seeds`",
@@ -170,27 +158,17 @@ class Evolution(Settings):
         "slope",
         description="`slope`: −slope of loss against ln N, guarded by `margin`; `gain`: mean paired gain",
     )
-    margin: float = Field(
-        0.01, ge=0, description="a candidate needs a mean paired gain ≥ −margin (nats per token)"
-    )
+    margin: float = Field(0.01, ge=0, description="a candidate needs a mean paired gain ≥ −margin (nats per token)")
     population: int = Field(20, ge=2, description="OpenEvolve population size")
     archive: int = Field(10, ge=1, description="OpenEvolve archive size")
     islands: int = Field(2, ge=1, description="OpenEvolve islands")
     elite_ratio: float = Field(0.3, ge=0, le=1, description="OpenEvolve elite selection ratio")
     migration_interval: int = Field(2, ge=1, description="waves between ring migrations of the best program")
-    parameter_budget: float = Field(
-        1.1, ge=1, description="limit of non-embedding parameters relative to the standard"
-    )
-    flop_budget: float = Field(
-        2.0, ge=1, description="limit of forward FLOPs per token relative to the standard"
-    )
+    parameter_budget: float = Field(1.1, ge=1, description="limit of non-embedding parameters relative to the standard")
+    flop_budget: float = Field(2.0, ge=1, description="limit of forward FLOPs per token relative to the standard")
     patience: int = Field(10, ge=1, description="stop after this many candidates without improvement")
-    max_invalid: int = Field(
-        5, ge=1, description="stop after more than this many refused candidates in a row"
-    )
-    finalists: int = Field(
-        3, ge=1, description="best candidates re-ranked on fresh seeds and the selection shard"
-    )
+    max_invalid: int = Field(5, ge=1, description="stop after more than this many refused candidates in a row")
+    finalists: int = Field(3, ge=1, description="best candidates re-ranked on fresh seeds and the selection shard")
     finalist_seeds: Seeds = Field([21, 22, 23], description="fresh seeds of the re-ranking")
     seed: Seed = Field(2026, description="seed of the search itself (sampling, patch kinds, proposals)")
     llm: Llm = Field(default_factory=lambda: Llm(), description="the language model")
@@ -198,9 +176,7 @@ class Evolution(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.iterations % self.wave_size:
-            raise ValueError(
-                f"iterations ({self.iterations}) must be a multiple of wave_size ({self.wave_size})"
-            )
+            raise ValueError(f"iterations ({self.iterations}) must be a multiple of wave_size ({self.wave_size})")
         if self.baseline_seeds[: len(self.seeds)] != self.seeds:
             raise ValueError(f"baseline_seeds ({self.baseline_seeds}) must begin with seeds ({self.seeds})")
         if set(self.finalist_seeds) & set(self.baseline_seeds):
@@ -224,13 +200,9 @@ class Validation(Settings):
     """The paired comparison that answers the question."""
 
     size: Name = Field(description="size at which variants are compared")
-    seeds: Annotated[list[Seed], Field(min_length=2)] = Field(
-        description="paired seeds; used nowhere in the search"
-    )
+    seeds: Annotated[list[Seed], Field(min_length=2)] = Field(description="paired seeds; used nowhere in the search")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="two-sided level of the tests")
-    relative_gain: float = Field(
-        0.01, ge=0, description="success needs a relative gain in final loss above this"
-    )
+    relative_gain: float = Field(0.01, ge=0, description="success needs a relative gain in final loss above this")
     agreement: float = Field(0.7, gt=0, le=1, description="success needs this share of seeds to agree")
     equivalence: float = Field(
         0.05,
@@ -257,9 +229,7 @@ class Config(Settings):
     """The whole study."""
 
     preset: Name = Field("paper", description="name of the overlay; overlays write under results/<preset>/")
-    frameworks: list[Framework] = Field(
-        min_length=1, description="formalisms that are evolved separately and compared"
-    )
+    frameworks: list[Framework] = Field(min_length=1, description="formalisms that are evolved separately and compared")
     corpus: Corpus = Field(description="text and tokens")
     sizes: dict[Name, Size] = Field(description="named model sizes")
     training: Training = Field(description="full-length trainings")
@@ -280,9 +250,7 @@ class Config(Settings):
         for key, names in used.items():
             for name in names:
                 if name not in self.sizes:
-                    raise ValueError(
-                        f"{key} names size {name!r}, which `sizes` lacks (it has {', '.join(self.sizes)})"
-                    )
+                    raise ValueError(f"{key} names size {name!r}, which `sizes` lacks (it has {', '.join(self.sizes)})")
         claimed = set(self.validation.seeds) | set(self.scaling.seeds)
         searched = {*self.evolution.baseline_seeds, *self.evolution.finalist_seeds, self.tuning.seed}
         if claimed & searched:
@@ -298,10 +266,8 @@ class Config(Settings):
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     """Return the valid keys beside the last element of an error location."""
     model: Any = Config
-    for part in location[:-1]:
-        field = (
-            model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        )
+    for part in map(str, location[:-1]):
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = Size if model is Config and part == "sizes" else (field.annotation if field else model)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 

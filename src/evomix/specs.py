@@ -120,9 +120,7 @@ def read_spec(path: Path, kind: type[SpecType]) -> SpecType:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path}: `{where}`: {first['msg'].lower()}; delete it and run the workflow again"
-        ) from None
+        raise UserError(f"{path}: `{where}`: {first['msg'].lower()}; delete it and run the workflow again") from None
 
 
 def spec_digest(spec: RunSpec | SearchSpec) -> str:

@@ -1,7 +1,7 @@
-"""Parameter counts of the fixed shell with the standard mechanism; plain arithmetic, so that the config can check sizes.
+"""Parameter counts of the fixed shell with the standard mechanism; plain arithmetic, so that the config can check them.
 
-N counts non-embedding parameters: everything except the token embedding, which is tied to the output head. Positions are
-sinusoidal and have no parameters.
+N counts non-embedding parameters: everything except the token embedding, which is tied to the output head. Positions
+are sinusoidal and have no parameters.
 """
 
 FFN_MULTIPLE = 4
