@@ -137,41 +137,50 @@ class Llm(Settings):
     )
 
 
-class Evolution(Settings):
-    """The search of one framework."""
+class Judgement(Settings):
+    """What decides a candidate's score."""
 
-    arms: list[Arm] = Field(
-        ["guided"],
-        min_length=1,
-        description="how candidates are proposed; the first arm yields the variant `evolved`, "
-        "the others are controls with the same number of evaluations",
-    )
-    iterations: int = Field(ge=1, description="candidates per arm; a multiple of `wave_size`")
-    wave_size: int = Field(5, ge=1, description="candidates proposed from one population and evaluated in parallel")
     sizes: list[Name] = Field(min_length=2, description="sizes over which a candidate's slope is measured")
     seeds: Seeds = Field([7], description="training seeds shared by all candidates; never those of the validation")
-    baseline_seeds: Seeds = Field(
-        list(range(7, 15)),
-        description="seeds of the standard's repeats that estimate the noise; must begin with `seeds`",
-    )
     fitness: Literal["slope", "gain"] = Field(
-        "slope",
-        description="`slope`: −slope of loss against ln N, guarded by `margin`; `gain`: mean paired gain",
+        "slope", description="`slope`: −slope of loss against ln N, guarded by `margin`; `gain`: mean paired gain"
     )
     margin: float = Field(0.01, ge=0, description="a candidate needs a mean paired gain ≥ −margin (nats per token)")
+    parameter_budget: float = Field(1.1, ge=1, description="limit of non-embedding parameters relative to the standard")
+    flop_budget: float = Field(2.0, ge=1, description="limit of forward FLOPs per token relative to the standard")
+
+
+class Proposing(Settings):
+    """What decides the next proposals; nothing here depends on how long the search is."""
+
+    wave_size: int = Field(5, ge=1, description="candidates proposed from one population and evaluated in parallel")
     population: int = Field(20, ge=2, description="OpenEvolve population size")
     archive: int = Field(10, ge=1, description="OpenEvolve archive size")
     islands: int = Field(2, ge=1, description="OpenEvolve islands")
     elite_ratio: float = Field(0.3, ge=0, le=1, description="OpenEvolve elite selection ratio")
     migration_interval: int = Field(2, ge=1, description="waves between ring migrations of the best program")
-    parameter_budget: float = Field(1.1, ge=1, description="limit of non-embedding parameters relative to the standard")
-    flop_budget: float = Field(2.0, ge=1, description="limit of forward FLOPs per token relative to the standard")
     patience: int = Field(10, ge=1, description="stop after this many candidates without improvement")
     max_invalid: int = Field(5, ge=1, description="stop after more than this many refused candidates in a row")
-    finalists: int = Field(3, ge=1, description="best candidates re-ranked on fresh seeds and the selection shard")
-    finalist_seeds: Seeds = Field([21, 22, 23], description="fresh seeds of the re-ranking")
     seed: Seed = Field(2026, description="seed of the search itself (sampling, patch kinds, proposals)")
     llm: Llm = Field(default_factory=lambda: Llm(), description="the language model")
+
+
+class Evolution(Proposing, Judgement):
+    """The search of one framework."""
+
+    arms: list[Arm] = Field(
+        ["guided"],
+        min_length=1,
+        description="how candidates are proposed; the first arm yields the variant `evolved`, the others are controls "
+        "with the same number of evaluations",
+    )
+    iterations: int = Field(ge=1, description="candidates per arm; a multiple of `wave_size`")
+    baseline_seeds: Seeds = Field(
+        list(range(7, 15)),
+        description="seeds of the standard's repeats that estimate the noise; must begin with `seeds`",
+    )
+    finalists: int = Field(3, ge=1, description="best candidates re-ranked on fresh seeds and the selection shard")
+    finalist_seeds: Seeds = Field([21, 22, 23], description="fresh seeds of the re-ranking")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -296,6 +305,28 @@ def load_config(raw: dict[str, Any]) -> Config:
         raise UserError("config: " + "; ".join(faults)) from None
 
 
-def section_json(settings: Settings, **extra: Any) -> str:
-    """Return a section as one line of JSON with sorted keys, for a file that rules depend on."""
-    return json.dumps({**settings.model_dump(mode="json"), **extra}, sort_keys=True)
+def sections(config: Config) -> dict[str, str]:
+    """Return the config as JSON texts, one per file that rules depend on: a rule re-runs when a section it reads changes.
+
+    A section holds exactly what its readers need. `evolution` leaves out what only adds work (waves, arms, finalists), so
+    that a longer search keeps the waves it has; `judgement` is what decides a candidate's score.
+    """
+    evolution = config.evolution
+    parts: dict[str, Any] = {
+        "corpus": config.corpus.model_dump(mode="json"),
+        "training": {
+            "training": config.training.model_dump(mode="json"),
+            "sandbox": config.sandbox.model_dump(mode="json"),
+            "sequence_length": config.corpus.sequence_length,
+            "vocabulary": config.corpus.vocabulary,
+        },
+        "tuning": config.tuning.model_dump(mode="json", exclude={"workers", "policy"}),
+        "policy": {"policy": config.tuning.policy, "preset": config.preset},
+        "judgement": evolution.model_dump(mode="json", include=set(Judgement.model_fields)),
+        "evolution": evolution.model_dump(mode="json", include=set(Proposing.model_fields)),
+        "finalists": {"finalists": evolution.finalists},
+        "scaling": config.scaling.model_dump(mode="json"),
+        "validation": {**config.validation.model_dump(mode="json"), "frameworks": config.frameworks},
+        **{f"size-{name}": size.model_dump(mode="json") for name, size in config.sizes.items()},
+    }
+    return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}

@@ -83,7 +83,11 @@ class RunSpec(Settings):
 
 
 class SearchSpec(Settings):
-    """How every candidate of one framework's search is judged."""
+    """How the candidates of one framework's search are judged.
+
+    A search writes three: for candidates (few seeds, shard `search`), for the baseline (more seeds, shard `search`), and
+    for finalists (fresh seeds, shard `selection`).
+    """
 
     framework: Framework
     corpus: CorpusReference
@@ -92,8 +96,6 @@ class SearchSpec(Settings):
     measurement: Measurement
     execution: Execution
     seeds: Seeds
-    baseline_seeds: Seeds
-    finalist_seeds: Seeds
     fitness: Literal["slope", "gain"]
     margin: float
     parameter_budget: float

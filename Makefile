@@ -1,0 +1,40 @@
+# Two commands do all set-up: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORES  ?= 2
+PRESET ?= demo
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+SNAKEMAKE = snakemake --profile profiles/local --cores $(CORES) \
+            $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
+
+.PHONY: help env demo test check report why clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.ready  ## virtual environment with the exact versions of constraints.txt
+
+$(VENV)/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomix needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: env  ## the whole study in miniature, offline, on 2 cores; ends with the verdicts and the report's path
+	$(SNAKEMAKE) all
+	@evomix verdicts results/$(PRESET)
+
+test: env  ## format, lint, types and tests
+	pytest -n $(CORES)
+
+check: env  ## formatters and type checker alone
+	ruff check src tests && ruff format --check src tests && mypy && snakefmt --check Snakefile workflow
+
+report: env  ## Snakemake's own report of a finished study
+	$(SNAKEMAKE) --report results/$(PRESET)/snakemake_report.html
+
+clean:  ## remove results of PRESET (never the paper's)
+	test "$(PRESET)" != paper && rm -rf results/$(PRESET)

@@ -1,0 +1,90 @@
+"""Text becomes documents, a tokenizer, and packed token shards."""
+
+
+rule collect_documents:
+    """Read the source, drop duplicates, and split the documents into training and three held-out shards."""
+    input:
+        section("corpus"),
+    output:
+        manifest="<results>/corpus/documents/documents.json",
+        shards=expand("<results>/corpus/documents/{shard}.jsonl", shard=["train", *HELD_OUT]),
+    log:
+        "<logs>/corpus/collect_documents.log",
+    params:
+        code=fingerprint("evomix.corpus.documents"),
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../../envs/driver.yaml"
+    message:
+        "Collecting documents"
+    shell:
+        "python -m evomix collect-documents {input} {output.manifest} 2>&1 | tee {log}"
+
+
+rule train_tokenizer:
+    """Train the byte-level BPE vocabulary on the training documents."""
+    input:
+        section=section("corpus"),
+        manifest="<results>/corpus/documents/documents.json",
+        documents="<results>/corpus/documents/train.jsonl",
+    output:
+        "<results>/corpus/tokenizer.json",
+    log:
+        "<logs>/corpus/train_tokenizer.log",
+    params:
+        code=fingerprint("evomix.corpus.tokenizer"),
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    conda:
+        "../../envs/driver.yaml"
+    message:
+        "Training the tokenizer"
+    shell:
+        "python -m evomix train-tokenizer {input.section} {input.documents} {output} 2>&1 | tee {log}"
+
+
+rule encode_shard:
+    """Encode one shard as a packed stream of uint16 tokens with an end-of-text token after every document."""
+    input:
+        tokenizer="<results>/corpus/tokenizer.json",
+        documents="<results>/corpus/documents/{shard}.jsonl",
+    output:
+        tokens="<results>/corpus/{shard}.bin",
+        manifest="<results>/corpus/{shard}.json",
+    log:
+        "<logs>/corpus/encode_{shard}.log",
+    params:
+        code=fingerprint("evomix.corpus.tokens"),
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../../envs/driver.yaml"
+    message:
+        "Encoding shard {wildcards.shard}"
+    shell:
+        "python -m evomix encode-shard {input.tokenizer} {input.documents} {output.tokens} 2>&1 | tee {log}"
+
+
+rule summarise_corpus:
+    """Count documents, tokens and bytes of all shards; every later phase depends on this small file."""
+    input:
+        section=section("corpus"),
+        manifests=expand("<results>/corpus/{shard}.json", shard=["train", *HELD_OUT]),
+        tokens=expand("<results>/corpus/{shard}.bin", shard=["train", *HELD_OUT]),
+    output:
+        "<results>/corpus/stats.json",
+    log:
+        "<logs>/corpus/summarise_corpus.log",
+    params:
+        code=fingerprint("evomix.corpus.tokens"),
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Summarising the corpus"
+    shell:
+        "python -m evomix summarise-corpus {output} 2>&1 | tee {log}"
