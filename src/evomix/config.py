@@ -306,10 +306,10 @@ def load_config(raw: dict[str, Any]) -> Config:
 
 
 def sections(config: Config) -> dict[str, str]:
-    """Return the config as JSON texts, one per file that rules depend on: a rule re-runs when a section it reads changes.
+    """Return the config as JSON texts, one per file that rules depend on: they re-run when a section they read changes.
 
-    A section holds exactly what its readers need. `evolution` leaves out what only adds work (waves, arms, finalists), so
-    that a longer search keeps the waves it has; `judgement` is what decides a candidate's score.
+    A section holds exactly what its readers need. `evolution` leaves out what only adds work (waves, arms, finalists),
+    so that a longer search keeps the waves it has; `judgement` is what decides a candidate's score.
     """
     evolution = config.evolution
     parts: dict[str, Any] = {

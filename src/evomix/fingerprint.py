@@ -1,8 +1,8 @@
 """Fingerprint of the code that decides a rule's numbers.
 
 Snakemake re-runs nothing when an imported module changes. Rules therefore carry a parameter that hashes the syntax
-trees of a module and of everything first-party that it imports, directly or not, without comments, docstrings and formatting: a
-changed line of logic re-runs, a changed comment does not. Only the standard library is imported here.
+trees of a module and of everything first-party that it imports, directly or not, without comments, docstrings and
+formatting: a changed line of logic re-runs, a changed comment does not. Only the standard library is imported here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from evomix.artifacts import digest_text, read_json, write_json
-from evomix.config import Framework, Sandbox, Seeds, Settings
+from evomix.artifacts import digest_file, digest_text, read_json, write_json
+from evomix.config import Framework, Judgement, Sandbox, Seeds, Settings, Size, Training
 from evomix.errors import UserError
 
 Shard = Literal["train", "search", "selection", "test"]
@@ -85,8 +85,8 @@ class RunSpec(Settings):
 class SearchSpec(Settings):
     """How the candidates of one framework's search are judged.
 
-    A search writes three: for candidates (few seeds, shard `search`), for the baseline (more seeds, shard `search`), and
-    for finalists (fresh seeds, shard `selection`).
+    A search writes three: for candidates (few seeds, shard `search`), for the baseline (more seeds, shard `search`),
+    and for finalists (fresh seeds, shard `selection`).
     """
 
     framework: Framework
@@ -104,6 +104,7 @@ class SearchSpec(Settings):
 
 
 SpecType = TypeVar("SpecType", RunSpec, SearchSpec)
+SettingsType = TypeVar("SettingsType", bound=Settings)
 _SCHEMAS = {RunSpec: "run_spec", SearchSpec: "search_spec"}
 
 
@@ -128,3 +129,115 @@ def read_spec(path: Path, kind: type[SpecType]) -> SpecType:
 def spec_digest(spec: RunSpec | SearchSpec) -> str:
     """Return the identity of a spec: SHA-256 of its JSON."""
     return digest_text(spec.model_dump_json())
+
+
+def _optimisation(training: Training, best: Path) -> Optimisation:
+    """Merge the fixed part of the optimiser's settings with the tuned part (`chosen` of best.json)."""
+    chosen = read_json(best, "tuning")["chosen"]
+    return Optimisation(steps=training.steps, clip=training.clip, **chosen)
+
+
+class TrainingSection(Settings):
+    """What the config says about every training: the file config/training.json."""
+
+    training: Training
+    sandbox: Sandbox
+    sequence_length: int
+    vocabulary: int
+
+    def architecture(self, size: Size) -> Architecture:
+        """Return the fixed shell at a size."""
+        return Architecture(
+            width=size.width,
+            layers=size.layers,
+            heads=size.heads,
+            vocabulary=self.vocabulary,
+            sequence_length=self.sequence_length,
+            dropout=self.training.dropout,
+        )
+
+    def measurement(self, shard: Shard) -> Measurement:
+        """Return how the held-out loss is measured on a shard."""
+        return Measurement(shard=shard, every=self.training.evaluate_every, rows=self.training.evaluation_rows)
+
+    def execution(self) -> Execution:
+        """Return how runs are carried out."""
+        training = self.training
+        return Execution(
+            device=training.device, precision=training.precision, checkpoint_every=training.checkpoint_every
+        )
+
+
+def load_section(path: Path, kind: type[SettingsType]) -> SettingsType:
+    """Read a section file that the workflow wrote from the validated config."""
+    try:
+        return kind.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"missing config section {path}; run the workflow, which writes it") from None
+    except ValidationError as error:
+        raise UserError(f"{path} is not a config section of this version ({error.errors()[0]['msg']})") from None
+
+
+def corpus_reference(stats: Path) -> CorpusReference:
+    """Return the reference to the token shards beside stats.json."""
+    return CorpusReference(folder=str(Path(stats).parent), digest=digest_file(stats))
+
+
+def make_run_spec(
+    *,
+    framework: Framework,
+    variant: str,
+    size: str,
+    seed: int,
+    mechanism: Path,
+    stats: Path,
+    training: Path,
+    size_section: Path,
+    best: Path,
+    shard: Shard = "test",
+) -> RunSpec:
+    """Build the spec of one run from the section files, the tuned hyper-parameters and the frozen mechanism."""
+    section = load_section(training, TrainingSection)
+    return RunSpec(
+        framework=framework,
+        variant=variant,
+        size=size,
+        seed=seed,
+        mechanism=MechanismReference(path=str(mechanism), digest=digest_file(mechanism)),
+        corpus=corpus_reference(stats),
+        architecture=section.architecture(load_section(size_section, Size)),
+        optimisation=_optimisation(section.training, best),
+        measurement=section.measurement(shard),
+        execution=section.execution(),
+        sandbox=section.sandbox,
+    )
+
+
+def make_search_spec(
+    *,
+    framework: Framework,
+    seeds: list[int],
+    shard: Shard,
+    stats: Path,
+    training: Path,
+    judgement: Path,
+    sizes: dict[str, Path],
+    best: Path,
+) -> SearchSpec:
+    """Build the spec by which candidates (or the baseline, or finalists) of a framework are judged."""
+    section = load_section(training, TrainingSection)
+    rules = load_section(judgement, Judgement)
+    return SearchSpec(
+        framework=framework,
+        corpus=corpus_reference(stats),
+        architectures={name: section.architecture(load_section(sizes[name], Size)) for name in rules.sizes},
+        optimisation=_optimisation(section.training, best),
+        measurement=section.measurement(shard),
+        execution=section.execution(),
+        seeds=seeds,
+        fitness=rules.fitness,
+        margin=rules.margin,
+        parameter_budget=rules.parameter_budget,
+        flop_budget=rules.flop_budget,
+        sandbox=section.sandbox,
+    )
