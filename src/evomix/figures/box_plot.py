@@ -1,0 +1,55 @@
+"""Box plot of the final losses of both variants, with the pairs of one seed joined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import seaborn
+
+from evomix.figures import style
+from evomix.figures.tree import Results
+
+
+@style.styled()
+def draw(results: Results, output: Path, framework: str) -> None:
+    """Draw the final loss (nats per token) of every validation seed, standard beside evolved."""
+    pairs = results.pairs(framework)
+    long = pairs.melt("seed", ["standard", "evolved"], "variant", "loss").dropna()
+    if long.empty:
+        return style.save(style.notice("No validation run has finished."), output, pairs)
+    figure = style.canvas(style.COLUMN, 2.6)
+    axes = figure.subplots()
+    axes.grid(axis="x", visible=False)
+    order = [name for name in ("standard", "evolved") if name in set(long["variant"])]
+    seaborn.boxplot(
+        long,
+        x="variant",
+        y="loss",
+        hue="variant",
+        order=order,
+        palette=style.VARIANT_COLOUR,
+        width=0.42,
+        fill=False,
+        linewidth=1.2,
+        showfliers=False,
+        legend=False,
+        ax=axes,
+    )
+    for pair in pairs.dropna(subset="gain").itertuples():
+        axes.plot([0.3, 0.7], [pair.standard, pair.evolved], color=style.MUTED, linewidth=0.6, alpha=0.8, zorder=1)
+    for variant, place in (("standard", 0.3), ("evolved", 0.7)):
+        values = pairs[variant].dropna()
+        axes.plot(
+            [place] * len(values),
+            values,
+            linestyle="",
+            marker=style.VARIANT_MARKER[variant],
+            color=style.VARIANT_COLOUR[variant],
+            markersize=3.5,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+        )
+    axes.set_xticks(range(len(order)), [f"{name}\n(n = {int(pairs[name].notna().sum())})" for name in order])
+    axes.set_xlabel("")
+    axes.set_ylabel("final loss (nats/token, down is better)")
+    style.save(figure, output, pairs)

@@ -1,0 +1,193 @@
+"""The catalogue of figures: what each one is called, concludes and reads.
+
+The workflow imports this module to know the inputs of rule `figure`, the report to know titles and captions; nothing
+heavy is imported here. A figure's inputs are path templates under the results folder with the wildcards {framework},
+{variant}, {size}, {seed} and {arm}; `inputs()` expands them from the config.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from evomix.config import Config
+
+VARIANTS = ("standard", "evolved")
+"""The two variants every framework compares, the reference first."""
+
+STUDY = "study"
+"""Folder name of figures that belong to no single framework: <results>/figures/study/<name>.svg."""
+
+SUFFIXES = ("svg", "pdf", "png", "csv")
+"""Files every figure writes; the CSV holds the numbers it shows."""
+
+Runs = Literal["validation", "scaling"]
+
+_SUMMARY = "training/{framework}/{variant}/{size}/seed_{seed}/summary.json"
+_CURVE = "training/{framework}/{variant}/{size}/seed_{seed}/curve.parquet"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A path template; `runs` says which runs {size} and {seed} range over, where it has them."""
+
+    template: str
+    runs: Runs | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure: the module evomix.figures.<name>, its words, its inputs, its group in the reports."""
+
+    name: str
+    title: str
+    caption: str
+    group: str
+    per_framework: bool
+    inputs: tuple[Input, ...]
+
+
+SEARCH, COMPARISON, MECHANISM, SCALING, TUNING = "Search", "Comparison", "Mechanism", "Scaling", "Tuning"
+
+CATALOGUE: tuple[Entry, ...] = (
+    Entry(
+        "per_seed",
+        "Gain of every seed",
+        "Evolved beats standard only if the bars agree in sign and their mean with its confidence interval stays clear "
+        "of zero; one long bar is luck.",
+        COMPARISON,
+        True,
+        (Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+    ),
+    Entry(
+        "box_plot",
+        "Final loss, standard against evolved",
+        "Boxes show the spread over seeds and lines join the two variants of one seed: the slope of the lines, not the "
+        "overlap of the boxes, is what the paired test sees.",
+        COMPARISON,
+        True,
+        (Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+    ),
+    Entry(
+        "training_curves",
+        "Held-out loss during training",
+        "A gap that opens early and closes by the last step is faster learning, not a better mechanism: judge the "
+        "variants where the curves end.",
+        COMPARISON,
+        True,
+        (Input(_CURVE, "validation"),),
+    ),
+    Entry(
+        "scaling_curves",
+        "Loss against model size",
+        "Parallel lines mean a constant gain at every size; a gain worth scaling widens to the right, and one that "
+        "only worsens the smallest model is not a gain.",
+        SCALING,
+        True,
+        (Input("scaling/{framework}.json"), Input(_SUMMARY, "scaling")),
+    ),
+    Entry(
+        "fitness",
+        "Fitness over the search",
+        "Progress is real where the best-so-far line leaves the band of the standard's own repeats and leads the "
+        "control arms; inside the band it is selection of noise.",
+        SEARCH,
+        True,
+        (
+            Input("evolution/{framework}/baseline/evaluation.json"),
+            Input("evolution/{framework}/{arm}/history.parquet"),
+        ),
+    ),
+    Entry(
+        "slope_gain",
+        "Slope against mean gain of all candidates",
+        "Only the upper right is good: a steep slope left of the guard line was bought by a worse small model.",
+        SEARCH,
+        True,
+        (
+            Input("evolution/{framework}/baseline/evaluation.json"),
+            Input("evolution/{framework}/{arm}/history.parquet"),
+        ),
+    ),
+    Entry(
+        "lineage",
+        "Lineage of the candidates",
+        "The marked path leads from the seed to the winner: many short branches mean broad search, one long chain "
+        "means accumulated edits, crosses are refused proposals.",
+        SEARCH,
+        True,
+        (
+            Input("evolution/{framework}/{arm}/history.parquet"),
+            Input("evolution/{framework}/{arm}/lineage.json"),
+        ),
+    ),
+    Entry(
+        "tuning_surface",
+        "Tuning of both variants",
+        "Each variant is compared at its own fitted optimum: the comparison is fair when both optima lie inside the "
+        "searched range and had the same number of trials.",
+        TUNING,
+        True,
+        (
+            Input("tuning/{framework}/{variant}/trials.parquet"),
+            Input("tuning/{framework}/{variant}/best.json"),
+        ),
+    ),
+    Entry(
+        "mixing_matrices",
+        "Mixing matrices on the same sentence",
+        "Row t shows which earlier tokens position t reads: compare standard and evolved head by head to see what the "
+        "evolved mechanism attends to, forgets or subtracts.",
+        MECHANISM,
+        True,
+        (Input("mixing/{framework}/{variant}.safetensors"),),
+    ),
+    Entry(
+        "comparison",
+        "Frameworks against each other",
+        "The best formalism is the one whose evolved variant has the lowest loss on the shared seeds; the lower panel "
+        "shows whether it also gains most over its own standard.",
+        COMPARISON,
+        False,
+        (Input("comparison/frameworks.json"), Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+    ),
+)
+
+
+def names() -> list[str]:
+    """Return the names of all figures, in reading order."""
+    return [entry.name for entry in CATALOGUE]
+
+
+def find(name: str) -> Entry:
+    """Return the entry called `name`; KeyError when there is none."""
+    return {entry.name: entry for entry in CATALOGUE}[name]
+
+
+def stem(name: str, framework: str | None = None) -> str:
+    """Return the figure's output stem under the results folder: figures/<framework or `study`>/<name>."""
+    return f"figures/{framework or STUDY}/{name}"
+
+
+def inputs(name: str, config: Config, framework: str | None = None) -> list[str]:
+    """Return every file under the results folder that figure `name` reads in this study, without duplicates.
+
+    `framework` is required by per-framework figures and ignored by the others, which read all frameworks.
+    """
+    entry = find(name)
+    frameworks = [framework] if entry.per_framework and framework else list(config.frameworks)
+    runs: dict[Runs | None, tuple[list[str], list[int]]] = {
+        None: ([""], [0]),
+        "validation": ([config.validation.size], list(config.validation.seeds)),
+        "scaling": (list(config.scaling.sizes), list(config.scaling.seeds)),
+    }
+    found = [
+        item.template.format(framework=view, variant=variant, arm=arm, size=size, seed=seed)
+        for item in entry.inputs
+        for view, variant, arm, size, seed in itertools.product(
+            frameworks, VARIANTS, config.evolution.arms, *runs[item.runs]
+        )
+    ]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,133 @@
+"""Reading a results folder for figures and the report: what is there is returned, what is missing is None.
+
+A partial study is normal: nobody waits for the last seed before looking. Damaged files still raise UserError.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from evomix.artifacts import read_table
+from evomix.config import Framework
+from evomix.errors import UserError
+
+FRAMEWORKS: tuple[str, ...] = get_args(Framework)
+RUN_COLUMNS = ("framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results folder of one study (`results` or `results/<preset>`)."""
+
+    root: Path
+
+    def json(self, relative: str) -> dict[str, Any] | None:
+        """Return a JSON artifact, or None when it does not exist (yet); UserError when it is damaged."""
+        path = self.root / relative
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is not readable JSON ({error}); delete it and run the workflow again") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is not an evomix artifact; delete it and run the workflow again")
+        return content
+
+    def table(self, relative: str) -> pd.DataFrame | None:
+        """Return a Parquet table, or None when it does not exist (yet)."""
+        path = self.root / relative
+        return read_table(path) if path.is_file() else None
+
+    def text(self, relative: str) -> str | None:
+        """Return a text file (undecodable bytes replaced), or None when it does not exist (yet)."""
+        path = self.root / relative
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    def frameworks(self) -> list[str]:
+        """Return the frameworks that left any artifact, in the order of the config's type."""
+        phases = ("training", "validation", "evolution", "mechanisms", "tuning", "scaling")
+        return [
+            name
+            for name in FRAMEWORKS
+            if any(
+                (self.root / phase / name).exists() or (self.root / phase / f"{name}.json").exists() for phase in phases
+            )
+        ]
+
+    def arms(self, framework: str) -> list[str]:
+        """Return the search arms that left any artifact; the arm that yields `evolved` first."""
+        folder = self.root / "evolution" / framework
+        order = ["guided", "random", "best_of_n"]
+        return [arm for arm in order if (folder / arm).is_dir()]
+
+    def runs(self, framework: str) -> pd.DataFrame:
+        """Return one row per finished or diverged training with columns RUN_COLUMNS; N is non-embedding.
+
+        `loss` is in nats per token and NaN for a diverged run.
+        """
+        rows = []
+        for path in sorted((self.root / "training" / framework).glob("*/*/seed_*/summary.json")):
+            content = self.json(path.relative_to(self.root).as_posix()) or {}
+            rows.append(
+                {
+                    "framework": framework,
+                    "variant": content["variant"],
+                    "size": content["size"],
+                    "seed": int(content["seed"]),
+                    "status": content["status"],
+                    "loss": content.get("loss"),
+                    "bits_per_byte": content.get("bits_per_byte"),
+                    "parameters": (content.get("parameters") or {}).get("non_embedding"),
+                }
+            )
+        frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+        return frame.astype({"loss": float, "bits_per_byte": float, "parameters": float})
+
+    def validation_runs(self, framework: str) -> pd.DataFrame:
+        """Return the runs of the paired validation only: the size and seeds that validation/<framework>.json names.
+
+        Runs left over from an earlier config are thereby never drawn. Before the validation exists, the runs of the
+        size with the most seeds are returned.
+        """
+        runs = self.runs(framework)
+        record = self.json(f"validation/{framework}.json") or {}
+        size, seeds = record.get("size"), record.get("seeds")
+        if size is None and not runs.empty:
+            size = runs.groupby("size")["seed"].nunique().sort_values(ascending=False, kind="stable").index[0]
+        runs = runs[runs["size"] == size]
+        return runs[runs["seed"].isin(seeds)] if seeds else runs
+
+    def scaling_runs(self, framework: str) -> pd.DataFrame:
+        """Return the runs of the scaling law only: sizes and seeds that scaling/<framework>.json names, else all."""
+        runs = self.runs(framework)
+        record = self.json(f"scaling/{framework}.json") or {}
+        for column, key in (("size", "sizes"), ("seed", "seeds")):
+            if isinstance(record.get(key), list):
+                runs = runs[runs[column].isin(record[key])]
+        return runs
+
+    def pairs(self, framework: str) -> pd.DataFrame:
+        """Return seed, standard, evolved (nats per token, NaN if diverged), gain and relative per validation seed.
+
+        gain = standard − evolved, so that positive is better; relative = gain / standard.
+        """
+        wide = self.validation_runs(framework).pivot(index="seed", columns="variant", values="loss")
+        wide = wide.reindex(columns=["standard", "evolved"]).sort_index().reset_index()
+        wide.columns.name = None
+        return wide.assign(gain=wide["standard"] - wide["evolved"], relative=1 - wide["evolved"] / wide["standard"])
+
+    def curves(self, framework: str) -> pd.DataFrame:
+        """Return the curves of all validation runs: variant, seed, step, train_loss, held_out_loss, learning_rate…"""
+        frames = []
+        for run in self.validation_runs(framework).itertuples():
+            folder = f"training/{framework}/{run.variant}/{run.size}/seed_{run.seed}"
+            curve = self.table(f"{folder}/curve.parquet")
+            if curve is not None:
+                frames.append(curve.assign(variant=run.variant, seed=run.seed))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["variant", "seed", "step"])

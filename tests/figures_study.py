@@ -1,0 +1,81 @@
+"""An artificial study in the real schemas: what the figures and the report are drawn from in their tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evomix.artifacts import write_json, write_table
+from evomix.streams import numpy_stream
+
+FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
+SIZES = {"tiny": 13_000, "small": 52_000, "medium": 208_000}
+VALIDATION_SIZE, SEEDS, STEPS = "medium", (42, 43, 44, 45), 400
+EFFECT = {"coefficient_dynamics": 0.012, "test_time_regression": 0.0004, "matrix_mixer": -0.006}
+HOSTILE = "</script><script>alert('x')</script>"
+
+
+def final_loss(framework: str, variant: str, size: str, seed: int) -> float:
+    """Return a plausible final loss whose seed effect both variants share."""
+    shared = numpy_stream(seed, framework, size).normal(0, 0.006)
+    own = numpy_stream(seed, framework, variant, size).normal(0, 0.002)
+    return float(3.2 - 0.12 * np.log(SIZES[size] / 13_000) + shared + own - EFFECT[framework] * (variant == "evolved"))
+
+
+def write_run(root: Path, framework: str, variant: str, size: str, seed: int, *, diverged: bool = False) -> None:
+    """Write summary.json, timing.json and curve.parquet of one training."""
+    folder = root / "training" / framework / variant / size / f"seed_{seed}"
+    loss = None if diverged else final_loss(framework, variant, size, seed)
+    write_json(
+        folder / "summary.json",
+        "training",
+        {
+            "framework": framework,
+            "variant": variant,
+            "size": size,
+            "seed": seed,
+            "status": "diverged" if diverged else "finished",
+            "reason": "loss is not finite at step 12" if diverged else None,
+            "loss": loss,
+            "bits_per_byte": None if loss is None else loss / 2.6,
+            "steps": STEPS,
+            "steps_to_90": None if diverged else 180,
+            "loss_at_start": 6.2,
+            "parameters": {
+                "non_embedding": SIZES[size] + (900 if variant == "evolved" else 0),
+                "embedding": 65_536,
+                "total": SIZES[size] + 65_536,
+                "mechanism": SIZES[size] // 3,
+            },
+            "flops_per_token": SIZES[size] * 6 * (1.08 if variant == "evolved" else 1.0),
+            "spec_digest": "0" * 64,
+        },
+    )
+    write_json(
+        folder / "timing.json", "timing", {"seconds": 21.5, "seconds_per_step": 0.05, "tokens_per_second": 4.1e4}
+    )
+    steps = np.arange(STEPS)
+    end = 3.0 if loss is None else loss
+    train = end + (6.2 - end) * np.exp(-steps / 60)
+    write_table(
+        folder / "curve.parquet",
+        pd.DataFrame(
+            {
+                "step": steps,
+                "train_loss": train + numpy_stream(seed, variant).normal(0, 0.02, STEPS),
+                "held_out_loss": np.where((steps + 1) % 40 == 0, train, np.nan),
+                "gradient_norm": 1.0,
+                "learning_rate": 5e-4,
+            }
+        ),
+    )
+
+
+def write_trainings(root: Path, framework: str) -> None:
+    """Write every scaling and validation run of one framework."""
+    for variant in ("standard", "evolved"):
+        for size in SIZES:
+            for seed in SEEDS:
+                write_run(root, framework, variant, size, seed)
