@@ -37,7 +37,7 @@ THREADS = (
             'Then {hero} wanted to play with the {color} {thing}. "Where did I leave it?" {he} asked. "You left it '
             '{spot}," said {friend}. They ran and looked {spot}, and there was the {color} {thing}.',
             '"Where is your {color} {thing}?" asked {friend}. {hero} thought for a while. "It is {spot}!" {he} said, '
-            'and '
+            "and "
             "{he} was right.",
             'In the evening {hero} went to look {spot}. "I did not forget you," {he} said to the {color} {thing}.',
         ),
@@ -74,7 +74,7 @@ THREADS = (
         ("stranger", "food"),
         (
             'At the corner stood {stranger}. "I am so hungry for some {food}," said {stranger}. {hero} promised to '
-            'bring '
+            "bring "
             "some.",
             '{hero} wanted to visit {stranger}. "Please bring me some {food}," {stranger} had said, and {hero} had '
             "promised it.",
@@ -94,7 +94,7 @@ THREADS = (
         (
             "When all the work was done, {hero} brought the {color} {tool} back to {stranger}.",
             '"Whose is this {color} {tool}?" asked {friend}. "It belongs to {stranger}," said {hero}. So they gave it '
-            'back.',
+            "back.",
         ),
     ),
     Thread(  # a small animal is helped and helps
@@ -166,7 +166,7 @@ THREADS = (
             'Later {pet} came back and cried. "I miss my {other}," said {pet}. {hero} was kind. {he} gave {pet} the '
             "{other} and got the {thing} back.",
             '"Who has your {thing} now?" asked {elder_the}. "I gave it to {pet}, and {pet} gave me a {other}," said '
-            '{hero}.',
+            "{hero}.",
         ),
     ),
 )

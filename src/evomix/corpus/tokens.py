@@ -43,19 +43,18 @@ def encode(tokenizer: Path, documents: Path, output: Path) -> None:
         raise UserError(f"{tokenizer} has {vocabulary} tokens, more than 16 bits can number; use a smaller vocabulary")
     count = tokens = size = 0
     digest = hashlib.sha256()
-    with atomic_path(output) as temporary:
-        with temporary.open("wb") as stream:
-            for batch in _batches(documents):
-                ids: list[int] = []
-                for text, encoding in zip(batch, codec.encode_batch_fast(batch), strict=True):
-                    ids += encoding.ids
-                    ids.append(eot)
-                    size += len(text.encode())
-                block = np.asarray(ids, dtype=DTYPE).tobytes()
-                stream.write(block)
-                digest.update(block)
-                count += len(batch)
-                tokens += len(ids)
+    with atomic_path(output) as temporary, temporary.open("wb") as stream:
+        for batch in _batches(documents):
+            ids: list[int] = []
+            for text, encoding in zip(batch, codec.encode_batch_fast(batch), strict=True):
+                ids += encoding.ids
+                ids.append(eot)
+                size += len(text.encode())
+            block = np.asarray(ids, dtype=DTYPE).tobytes()
+            stream.write(block)
+            digest.update(block)
+            count += len(batch)
+            tokens += len(ids)
     write_json(
         output.with_suffix(".json"),
         "shard",
