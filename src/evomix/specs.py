@@ -168,6 +168,13 @@ class TrainingSection(Settings):
         )
 
 
+class SearchRole(Settings):
+    """Which seeds and which held-out shard judge: the files config/search-{candidates,baseline,finalists}.json."""
+
+    seeds: Seeds
+    shard: Shard
+
+
 def load_section(path: Path, kind: type[SettingsType]) -> SettingsType:
     """Read a section file that the workflow wrote from the validated config."""
     try:
@@ -216,8 +223,7 @@ def make_run_spec(
 def make_search_spec(
     *,
     framework: Framework,
-    seeds: list[int],
-    shard: Shard,
+    role: Path,
     stats: Path,
     training: Path,
     judgement: Path,
@@ -226,15 +232,16 @@ def make_search_spec(
 ) -> SearchSpec:
     """Build the spec by which candidates (or the baseline, or finalists) of a framework are judged."""
     section = load_section(training, TrainingSection)
+    searched = load_section(role, SearchRole)
     rules = load_section(judgement, Judgement)
     return SearchSpec(
         framework=framework,
         corpus=corpus_reference(stats),
         architectures={name: section.architecture(load_section(sizes[name], Size)) for name in rules.sizes},
         optimisation=_optimisation(section.training, best),
-        measurement=section.measurement(shard),
+        measurement=section.measurement(searched.shard),
         execution=section.execution(),
-        seeds=seeds,
+        seeds=searched.seeds,
         fitness=rules.fitness,
         margin=rules.margin,
         parameter_budget=rules.parameter_budget,

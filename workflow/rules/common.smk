@@ -40,6 +40,7 @@ ARMS = study.evolution.arms
 SLOTS = range(study.evolution.wave_size)
 VARIANTS = ["standard", "evolved"]
 HELD_OUT = ["search", "selection", "test"]
+GPUS = int(study.training.device == "cuda")
 
 
 wildcard_constraints:
@@ -54,6 +55,16 @@ wildcard_constraints:
     wave=r"\d+",
     slot=r"\d+",
     rank=r"\d+",
+
+
+def summaries(variants, sizes, seeds):
+    """Return the training summaries of variants over sizes and seeds; the framework stays a wildcard."""
+    return expand(
+        "<results>/training/{{framework}}/{variant}/{size}/seed_{seed}/summary.json",
+        variant=variants,
+        size=sizes,
+        seed=seeds,
+    )
 
 
 def section(name):

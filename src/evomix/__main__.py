@@ -1,0 +1,5 @@
+"""`python -m evomix`: the command line."""
+
+from evomix.cli import main
+
+main()

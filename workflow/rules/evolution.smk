@@ -1,0 +1,244 @@
+"""The search of each framework: waves of propose, evaluate, tell; then finalists re-ranked on fresh seeds."""
+
+SIZES = study.evolution.sizes
+LAST_WAVE = study.evolution.waves
+FINALISTS = range(study.evolution.finalists)
+
+
+def previous(name):
+    """Return an input function for an artifact of the wave before."""
+    return lambda wildcards: f"<results>/evolution/{wildcards.framework}/{wildcards.arm}/wave_{int(wildcards.wave) - 1}/{name}"
+
+
+rule write_search_spec:
+    """Write how candidates (or the baseline, or finalists) of a framework are judged."""
+    input:
+        role=section("search-{role}"),
+        judgement=section("judgement"),
+        training=section("training"),
+        sizes=[section(f"size-{size}") for size in SIZES],
+        stats="<results>/corpus/stats.json",
+        best="<results>/tuning/{framework}/standard/best.json",
+    output:
+        "<results>/evolution/{framework}/{role}.spec.json",
+    log:
+        "<logs>/evolution/{framework}/write_search_spec_{role}.log",
+    params:
+        code=fingerprint("evomix.specs"),
+    wildcard_constraints:
+        role="candidates|baseline|finalists",
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "How the {wildcards.role} of {wildcards.framework} are judged"
+    shell:
+        "python -m evomix write-search-spec --framework {wildcards.framework} --role {input.role} "
+        "--judgement {input.judgement} --training {input.training} --stats {input.stats} --best {input.best} "
+        "--output {output} {input.sizes} 2>&1 | tee {log}"
+
+
+rule evaluate_standard:
+    """Evaluate the standard as a candidate is: repeats for the noise, or the reference of the finalists."""
+    input:
+        spec="<results>/evolution/{framework}/{role}.spec.json",
+        candidate="<results>/mechanisms/{framework}/standard.py",
+    output:
+        "<results>/evolution/{framework}/{role}/evaluation.json",
+    log:
+        "<logs>/evolution/{framework}/evaluate_standard_{role}.log",
+    params:
+        code=fingerprint("evomix.evolution.evaluate", "evomix.training.contained"),
+    wildcard_constraints:
+        role="baseline|finalists",
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=GPUS,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Evaluating the standard of {wildcards.framework} for the {wildcards.role}"
+    shell:
+        "python -m evomix evaluate {input.candidate} --spec {input.spec} --output {output} 2>&1 | tee {log}"
+
+
+rule seed_population:
+    """Start an arm's OpenEvolve database from the standard."""
+    input:
+        section=section("evolution"),
+        standard="<results>/mechanisms/{framework}/standard.py",
+        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+    output:
+        population=directory("<results>/evolution/{framework}/{arm}/wave_0/population"),
+        tell="<results>/evolution/{framework}/{arm}/wave_0/tell.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/seed_population.log",
+    params:
+        code=fingerprint("evomix.evolution.tell"),
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Seeding arm {wildcards.arm} of {wildcards.framework}"
+    shell:
+        "python -m evomix seed-population {input.standard} {input.baseline} --section {input.section} "
+        "--framework {wildcards.framework} --arm {wildcards.arm} --output {output.population} 2>&1 | tee {log}"
+
+
+rule propose:
+    """Propose the candidates of one wave; never executes them, and is alone in seeing the key and the network."""
+    input:
+        section=section("evolution"),
+        spec="<results>/evolution/{framework}/candidates.spec.json",
+        population=previous("population"),
+        tell=previous("tell.json"),
+    output:
+        expand("<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/proposal.json", slot=SLOTS),
+        expand("<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/candidate.py", slot=SLOTS),
+    log:
+        "<logs>/evolution/{framework}/{arm}/wave_{wave}/propose.log",
+    params:
+        code=fingerprint("evomix.evolution.propose"),
+    wildcard_constraints:
+        wave=r"[1-9]\d*",
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Proposing wave {wildcards.wave} of {wildcards.framework}, arm {wildcards.arm}"
+    shell:
+        "python -m evomix propose {input.population} --section {input.section} --spec {input.spec} "
+        "--arm {wildcards.arm} --wave {wildcards.wave} 2>&1 | tee {log}"
+
+
+rule evaluate:
+    """Gate a candidate, train it at full length over all sizes in the sandbox, and score it."""
+    input:
+        spec="<results>/evolution/{framework}/candidates.spec.json",
+        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        candidate="<results>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/candidate.py",
+        proposal="<results>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/proposal.json",
+    output:
+        evaluation="<results>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/evaluation.json",
+        gate="<results>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/gate.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/evaluate.log",
+    params:
+        code=fingerprint("evomix.evolution.evaluate", "evomix.training.contained"),
+    wildcard_constraints:
+        wave=r"[1-9]\d*",
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=GPUS,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Evaluating {wildcards.framework} {wildcards.arm}, wave {wildcards.wave}, slot {wildcards.slot}"
+    shell:
+        "python -m evomix evaluate {input.candidate} --spec {input.spec} --baseline {input.baseline} "
+        "--output {output.evaluation} 2>&1 | tee {log}"
+
+
+rule tell:
+    """Add one wave's evaluations to the database, in the order of the slots."""
+    input:
+        section=section("evolution"),
+        population=previous("population"),
+        previous=previous("tell.json"),
+        evaluations=expand(
+            "<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/evaluation.json", slot=SLOTS
+        ),
+    output:
+        population=directory("<results>/evolution/{framework}/{arm}/wave_{wave}/population"),
+        tell="<results>/evolution/{framework}/{arm}/wave_{wave}/tell.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/wave_{wave}/tell.log",
+    params:
+        code=fingerprint("evomix.evolution.tell"),
+    wildcard_constraints:
+        wave=r"[1-9]\d*",
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Telling wave {wildcards.wave} of {wildcards.framework}, arm {wildcards.arm}"
+    shell:
+        "python -m evomix tell {input.evaluations} --section {input.section} --population {input.population} "
+        "--framework {wildcards.framework} --arm {wildcards.arm} --wave {wildcards.wave} "
+        "--output {output.population} 2>&1 | tee {log}"
+
+
+rule summarise_search:
+    """Write an arm's history and lineage, and the short list of its best candidates."""
+    input:
+        finalists=section("finalists"),
+        tells=expand("<results>/evolution/{{framework}}/{{arm}}/wave_{wave}/tell.json", wave=range(LAST_WAVE + 1)),
+        population=f"<results>/evolution/{{framework}}/{{arm}}/wave_{LAST_WAVE}/population",
+    output:
+        history="<results>/evolution/{framework}/{arm}/history.parquet",
+        lineage="<results>/evolution/{framework}/{arm}/lineage.json",
+        diagram="<results>/evolution/{framework}/{arm}/lineage.mmd",
+        finalists="<results>/evolution/{framework}/{arm}/finalists.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/summarise_search.log",
+    params:
+        code=fingerprint("evomix.evolution.lineage", "evomix.evolution.freeze"),
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Summarising arm {wildcards.arm} of {wildcards.framework}"
+    shell:
+        "python -m evomix summarise-search {input.tells} --finalists {input.finalists} "
+        "--output {output.finalists} 2>&1 | tee {log}"
+
+
+rule rerank:
+    """Evaluate one finalist on fresh seeds and the selection shard."""
+    input:
+        spec="<results>/evolution/{framework}/finalists.spec.json",
+        baseline="<results>/evolution/{framework}/finalists/evaluation.json",
+        finalists="<results>/evolution/{framework}/{arm}/finalists.json",
+    output:
+        "<results>/evolution/{framework}/{arm}/finalist_{rank}/evaluation.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/rerank_{rank}.log",
+    params:
+        code=fingerprint("evomix.evolution.evaluate", "evomix.evolution.freeze", "evomix.training.contained"),
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=GPUS,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Re-ranking finalist {wildcards.rank} of {wildcards.framework}, arm {wildcards.arm}"
+    shell:
+        "python -m evomix rerank {input.finalists} --rank {wildcards.rank} --spec {input.spec} "
+        "--baseline {input.baseline} --output {output} 2>&1 | tee {log}"
+
+
+rule select:
+    """Freeze the best re-ranked finalist of an arm, or say that nothing was found."""
+    input:
+        finalists="<results>/evolution/{framework}/{arm}/finalists.json",
+        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        standard="<results>/mechanisms/{framework}/standard.py",
+        evaluations=expand("<results>/evolution/{{framework}}/{{arm}}/finalist_{rank}/evaluation.json", rank=FINALISTS),
+    output:
+        selection="<results>/evolution/{framework}/{arm}/selection.json",
+        mechanism="<results>/evolution/{framework}/{arm}/selected.py",
+    log:
+        "<logs>/evolution/{framework}/{arm}/select.log",
+    params:
+        code=fingerprint("evomix.evolution.freeze"),
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Selecting from arm {wildcards.arm} of {wildcards.framework}"
+    shell:
+        "python -m evomix select {input.evaluations} --finalists {input.finalists} --baseline {input.baseline} "
+        "--standard {input.standard} --output {output.selection} 2>&1 | tee {log}"

@@ -1,0 +1,65 @@
+"""Figures: one file each, drawn from artifacts alone; the catalogue says what each one reads."""
+
+from evomix.figures import catalogue
+
+
+def figure_inputs(wildcards):
+    """Return what a figure reads; `view` is a framework, or `study` for figures over all of them."""
+    view = None if wildcards.view == catalogue.STUDY else wildcards.view
+    return [f"<results>/{path}" for path in catalogue.inputs(wildcards.figure, study, view)]
+
+
+def figure_stems():
+    """Return the stems of all figures of the study, under the results folder."""
+    return [
+        catalogue.stem(entry.name, framework)
+        for entry in catalogue.CATALOGUE
+        for framework in (study.frameworks if entry.per_framework else [None])
+    ]
+
+
+rule materialise_mixing:
+    """Run a trained variant on one real sentence in the sandbox and keep its mixing matrices."""
+    input:
+        spec=f"<results>/training/{{framework}}/{{variant}}/{study.validation.size}/seed_{study.validation.seeds[0]}/spec.json",
+        weights=f"<results>/training/{{framework}}/{{variant}}/{study.validation.size}/seed_{study.validation.seeds[0]}/model.safetensors",
+        tokenizer="<results>/corpus/tokenizer.json",
+        documents="<results>/corpus/documents/test.jsonl",
+    output:
+        "<results>/mixing/{framework}/{variant}.safetensors",
+    log:
+        "<logs>/mixing/{framework}/{variant}.log",
+    params:
+        code=fingerprint("evomix.model.materialise"),
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Mixing matrices of {wildcards.variant} of {wildcards.framework}"
+    shell:
+        "python -m evomix materialise-mixing {input.spec} {input.weights} --tokenizer {input.tokenizer} "
+        "--documents {input.documents} --output {output} 2>&1 | tee {log}"
+
+
+rule draw_figure:
+    """Draw one figure as vector, print and screen file, with the numbers behind it."""
+    input:
+        figure_inputs,
+    output:
+        report("<results>/figures/{view}/{figure}.svg", category="{view}", labels={"figure": "{figure}"}),
+        multiext("<results>/figures/{view}/{figure}", ".pdf", ".png", ".csv"),
+    log:
+        "<logs>/figures/{view}/{figure}.log",
+    params:
+        code=lambda wildcards: fingerprint(f"evomix.figures.{wildcards.figure}"),
+    wildcard_constraints:
+        figure="|".join(catalogue.names()),
+        view="|".join([catalogue.STUDY, *study.frameworks]),
+    conda:
+        "../../envs/analysis.yaml"
+    message:
+        "Figure {wildcards.figure} ({wildcards.view})"
+    shell:
+        "python -m evomix draw-figure {wildcards.figure} --view {wildcards.view} --results {results} 2>&1 | tee {log}"

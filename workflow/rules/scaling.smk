@@ -1,0 +1,19 @@
+"""Scaling laws: loss against non-embedding parameters for both variants of a framework."""
+
+
+rule fit_scaling_law:
+    """Fit and compare the scaling laws of both variants."""
+    input:
+        summaries(VARIANTS, study.scaling.sizes, study.scaling.seeds),
+    output:
+        "<results>/scaling/{framework}.json",
+    log:
+        "<logs>/scaling/{framework}.log",
+    params:
+        code=fingerprint("evomix.statistics.scaling_law"),
+    conda:
+        "../../envs/analysis.yaml"
+    message:
+        "Scaling law of {wildcards.framework}"
+    shell:
+        "python -m evomix fit-scaling-law {input} --framework {wildcards.framework} --output {output} 2>&1 | tee {log}"

@@ -1,0 +1,52 @@
+"""Full-length trainings of frozen variants: a spec decides everything, `train` takes the spec and nothing else."""
+
+
+rule write_run_spec:
+    """Write the spec of one run."""
+    input:
+        training=section("training"),
+        size=section("size-{size}"),
+        stats="<results>/corpus/stats.json",
+        mechanism="<results>/mechanisms/{framework}/{variant}.py",
+        best=lambda wildcards: f"<results>/tuning/{wildcards.framework}/{tuned_variant(wildcards)}/best.json",
+    output:
+        "<results>/training/{framework}/{variant}/{size}/seed_{seed}/spec.json",
+    log:
+        "<logs>/training/{framework}/{variant}/{size}/seed_{seed}/write_run_spec.log",
+    params:
+        code=fingerprint("evomix.specs"),
+    conda:
+        "../../envs/driver.yaml"
+    localrule: True
+    message:
+        "Spec of {wildcards.framework} {wildcards.variant} {wildcards.size}, seed {wildcards.seed}"
+    shell:
+        "python -m evomix write-run-spec --framework {wildcards.framework} --variant {wildcards.variant} "
+        "--size-name {wildcards.size} --seed {wildcards.seed} --mechanism {input.mechanism} --stats {input.stats} "
+        "--training {input.training} --size {input.size} --best {input.best} {output} 2>&1 | tee {log}"
+
+
+rule train:
+    """Train one run in the sandbox; a killed run resumes from its checkpoint."""
+    input:
+        spec="<results>/training/{framework}/{variant}/{size}/seed_{seed}/spec.json",
+        certificate="<results>/mechanisms/{framework}/{variant}.certificate.json",
+    output:
+        summary="<results>/training/{framework}/{variant}/{size}/seed_{seed}/summary.json",
+        curve="<results>/training/{framework}/{variant}/{size}/seed_{seed}/curve.parquet",
+        weights="<results>/training/{framework}/{variant}/{size}/seed_{seed}/model.safetensors",
+        timing="<results>/training/{framework}/{variant}/{size}/seed_{seed}/timing.json",
+    log:
+        "<logs>/training/{framework}/{variant}/{size}/seed_{seed}/train.log",
+    params:
+        code=fingerprint("evomix.training.contained"),
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Training {wildcards.framework} {wildcards.variant} {wildcards.size}, seed {wildcards.seed}"
+    shell:
+        "python -m evomix train {input.spec} 2>&1 | tee {log}"

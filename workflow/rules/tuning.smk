@@ -1,0 +1,82 @@
+"""Hyper-parameters of each variant, with the same design of trials and so the same budget for all."""
+
+WORKERS = range(study.tuning.workers)
+
+
+def tuned_variant(wildcards):
+    """Return the variant whose tuning a run uses: its own under policy `joint`, the standard's under `shared`."""
+    return "standard" if study.tuning.policy == "shared" else wildcards.variant
+
+
+rule design_trials:
+    """Ask Optuna for all trials up front: a space-filling design, the same for every variant."""
+    input:
+        section("tuning"),
+    output:
+        "<results>/tuning/design.json",
+    log:
+        "<logs>/tuning/design_trials.log",
+    params:
+        code=fingerprint("evomix.tuning.design"),
+    conda:
+        "../../envs/train.yaml"
+    localrule: True
+    message:
+        "Designing the tuning trials"
+    shell:
+        "python -m evomix design-trials {input} {output} 2>&1 | tee {log}"
+
+
+rule run_trials:
+    """Train one worker's share of the trials."""
+    input:
+        design="<results>/tuning/design.json",
+        section=section("tuning"),
+        training=section("training"),
+        size=section(f"size-{study.tuning.size}"),
+        mechanism="<results>/mechanisms/{framework}/{variant}.py",
+        stats="<results>/corpus/stats.json",
+    output:
+        "<results>/tuning/{framework}/{variant}/worker_{worker}.json",
+    log:
+        "<logs>/tuning/{framework}/{variant}/worker_{worker}.log",
+    params:
+        code=fingerprint("evomix.tuning.trials", "evomix.training.contained"),
+        workers=study.tuning.workers,
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=GPUS,
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Tuning {wildcards.variant} of {wildcards.framework}, share {wildcards.worker}"
+    shell:
+        "python -m evomix run-trials {input.design} --section {input.section} --training {input.training} "
+        "--size {input.size} --mechanism {input.mechanism} --stats {input.stats} --framework {wildcards.framework} "
+        "--variant {wildcards.variant} --worker {wildcards.worker} --workers {params.workers} {output} 2>&1 | tee {log}"
+
+
+rule choose_hyperparameters:
+    """Fit a response surface to all trials and take its optimum, not the luckiest trial."""
+    input:
+        section=section("tuning"),
+        policy=section("policy"),
+        design="<results>/tuning/design.json",
+        workers=expand("<results>/tuning/{{framework}}/{{variant}}/worker_{worker}.json", worker=WORKERS),
+    output:
+        best="<results>/tuning/{framework}/{variant}/best.json",
+        trials="<results>/tuning/{framework}/{variant}/trials.parquet",
+        study="<results>/tuning/{framework}/{variant}/study.journal",
+    log:
+        "<logs>/tuning/{framework}/{variant}/choose_hyperparameters.log",
+    params:
+        code=fingerprint("evomix.tuning.choice"),
+    conda:
+        "../../envs/analysis.yaml"
+    localrule: True
+    message:
+        "Choosing hyper-parameters of {wildcards.variant} of {wildcards.framework}"
+    shell:
+        "python -m evomix choose-hyperparameters {input.workers} --section {input.section} --policy {input.policy} "
+        "--design {input.design} --output {output.best} 2>&1 | tee {log}"
