@@ -1,0 +1,136 @@
+"""The evolved variants of all frameworks on the same seeds: phase `comparison`, writes comparison/frameworks.json."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomix.artifacts import write_json
+from evomix.config import Validation
+from evomix.provenance import provenance
+from evomix.statistics.effect import effect
+from evomix.statistics.multiplicity import holm
+from evomix.statistics.observations import losses, read_observations, require_seeds, select
+from evomix.statistics.paired import Floats, paired_t
+from evomix.statistics.registration import registration
+from evomix.statistics.repeated_measures import anova, friedman
+from evomix.streams import numpy_stream
+
+
+def contrasts(loss_SV: Floats, names: Sequence[str], alpha: float) -> list[dict[str, Any]]:
+    """Compare every pair of variants by a paired t, Holm-corrected over the pairs; `loss_SV` has no NaN.
+
+    The difference is first − second: positive means that the second has the lower loss.
+    """
+    rows, p_values = [], {}
+    for first, second in itertools.combinations(range(len(names)), 2):
+        a, b = loss_SV[:, first], loss_SV[:, second]
+        test = paired_t(a - b, alpha)
+        found = effect(a, b, test, alpha)
+        label = f"{names[first]} − {names[second]}"
+        p_values[label] = test.p
+        rows.append({
+            "first": names[first], "second": names[second], "label": label,
+            "mean": test.mean, "ci": [test.low, test.high], "t": test.t, "df": test.df, "p": test.p,
+            "d_z": found["d_z"], "d_z_ci": found["ci"],
+        })  # fmt: skip
+    adjusted = holm(p_values)
+    for row in rows:
+        row["holm_p"] = adjusted[row["label"]]
+        different = bool(row["holm_p"] < alpha)
+        row["lower"] = (row["second"] if row["mean"] > 0 else row["first"]) if different else None
+    return rows
+
+
+def analyse(loss_SV: Floats, names: Sequence[str], seeds: Sequence[int], alpha: float) -> dict[str, Any]:
+    """Return ANOVA, Friedman and contrasts of V variants over S seeds; NaN marks a diverged run.
+
+    Seeds with a diverged run are left out of ANOVA and contrasts and rank worst in Friedman's test.
+    """
+    complete: NDArray[np.bool_] = np.asarray(np.isfinite(loss_SV).all(axis=1))
+    kept = loss_SV[complete]
+    left_out = [seed for seed, whole in zip(seeds, complete, strict=True) if not whole]
+    warnings = []
+    if left_out:
+        warnings.append(
+            f"seeds {left_out} have a diverged run: left out of ANOVA and contrasts, ranked worst in Friedman's test"
+        )
+    if len(names) < 2:
+        warnings.append("one framework only: nothing to compare")
+    return {
+        "left_out": left_out,
+        "anova": anova(kept),
+        "friedman": friedman(loss_SV, numpy_stream(0, "comparison", "friedman")),
+        "contrasts": contrasts(kept, names, alpha) if len(kept) >= 1 else [],
+        "warnings": warnings,
+    }
+
+
+def _sentence(result: dict[str, Any], alpha: float) -> str:
+    lower = [row for row in result["contrasts"] if row["lower"]]
+    if lower:
+        said = "; ".join(
+            f"{row['lower']} is lower than {row['first'] if row['lower'] == row['second'] else row['second']} by "
+            f"{abs(row['mean']):.4f} nats/token (Holm p = {row['holm_p']:.2g})"
+            for row in lower
+        )
+        return f"{said}."
+    return f"No pair of evolved variants differs at level {alpha:g} after Holm."
+
+
+def compare(
+    validation: Validation,
+    frameworks: Sequence[str],
+    summaries: Sequence[Path],
+    output: Path,
+    *,
+    preset: str,
+    tuning_policy: str,
+    variant: str = "evolved",
+) -> None:
+    """Compare `variant` across the frameworks on the validation seeds and write `output` (schema "comparison").
+
+    Raises UserError when a run is missing.
+    """
+    observations = read_observations(summaries)
+    runs = {
+        name: require_seeds(
+            select(observations, name, variant, validation.size),
+            validation.seeds,
+            f"{name}/{variant} at size {validation.size}",
+        )
+        for name in frameworks
+    }
+    loss_SV = np.column_stack([losses(items) for items in runs.values()])
+    result = analyse(loss_SV, list(runs), validation.seeds, validation.alpha)
+    means = {name: float(np.nanmean(column)) if np.isfinite(column).any() else None
+             for name, column in zip(runs, loss_SV.T, strict=True)}  # fmt: skip
+    ranking = sorted(runs, key=lambda name: (means[name] is None, means[name] or 0.0, name))
+    write_json(output, "comparison", {
+        **result,
+        "frameworks": list(runs), "variant": variant, "size": validation.size, "seeds": list(validation.seeds),
+        "alpha": validation.alpha, "unit": "nats per token",
+        "variants": {
+            name: {
+                "mean": means[name],
+                "sd": float(np.nanstd(column, ddof=1)) if np.isfinite(column).sum() > 1 else None,
+                "losses": {str(item.seed): item.loss for item in runs[name]},
+                "bits_per_byte": {str(item.seed): item.bits_per_byte for item in runs[name]},
+                "diverged": [item.seed for item in runs[name] if item.status == "diverged"],
+                "rank": ranking.index(name) + 1,
+                "parameters": runs[name][0].parameters,
+                "total_parameters": runs[name][0].total_parameters,
+                "flops_per_token": runs[name][0].flops_per_token,
+            }
+            for name, column in zip(runs, loss_SV.T, strict=True)
+        },
+        "sentence": _sentence(result, validation.alpha),
+        "tuning_policy": tuning_policy,
+        "protocol": registration(validation),
+        "provenance": provenance("evomix.statistics.comparison", preset=preset, tuning_policy=tuning_policy),
+    })  # fmt: skip

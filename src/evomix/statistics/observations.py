@@ -1,0 +1,92 @@
+"""Final losses of trainings, read from their summaries and laid out as pairs over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evomix.artifacts import read_json
+from evomix.errors import UserError
+from evomix.statistics.paired import Floats
+
+FIELDS = ("framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters", "flops_per_token")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One training: losses in nats per token and bits per byte, both NaN when it diverged."""
+
+    framework: str
+    variant: str
+    size: str
+    seed: int
+    status: str
+    loss: float
+    bits_per_byte: float
+    parameters: int
+    total_parameters: int
+    flops_per_token: float
+
+
+def observation(summary: dict[str, Any], where: str) -> Observation:
+    """Return the observation of one training summary; UserError naming the file and the field when one is missing."""
+    for field in FIELDS:
+        if field not in summary:
+            raise UserError(f"{where} has no field `{field}`; delete it and run the training again")
+    finished = summary["status"] == "finished" and summary["loss"] is not None and math.isfinite(summary["loss"])
+    bits = summary["bits_per_byte"]
+    return Observation(
+        framework=summary["framework"],
+        variant=summary["variant"],
+        size=summary["size"],
+        seed=int(summary["seed"]),
+        status="finished" if finished else "diverged",
+        loss=float(summary["loss"]) if finished else math.nan,
+        bits_per_byte=float(bits) if finished and bits is not None else math.nan,
+        parameters=int(summary["parameters"]["non_embedding"]),
+        total_parameters=int(summary["parameters"]["total"]),
+        flops_per_token=float(summary["flops_per_token"]),
+    )
+
+
+def read_observations(summaries: Iterable[Path]) -> list[Observation]:
+    """Read training summaries (schema "training"), in an order that does not depend on the order of the paths."""
+    found = [observation(read_json(path, "training"), str(path)) for path in summaries]
+    found.sort(key=lambda item: (item.framework, item.variant, item.size, item.seed))
+    return found
+
+
+def select(observations: Sequence[Observation], framework: str, variant: str, size: str) -> dict[int, Observation]:
+    """Return the observations of one framework, variant and size by seed; UserError when a seed stands there twice."""
+    found: dict[int, Observation] = {}
+    for item in observations:
+        if (item.framework, item.variant, item.size) == (framework, variant, size):
+            if item.seed in found:
+                raise UserError(
+                    f"seed {item.seed} of {framework}/{variant} at size {size} was given twice; pass each run once"
+                )
+            found[item.seed] = item
+    return found
+
+
+def require_seeds(found: dict[int, Observation], seeds: Sequence[int], label: str) -> list[Observation]:
+    """Return the observations of `seeds` in order; UserError naming the seeds that are missing."""
+    missing = [seed for seed in seeds if seed not in found]
+    if missing:
+        raise UserError(f"no training summary of {label} for seeds {missing}; run the workflow to train them")
+    return [found[seed] for seed in seeds]
+
+
+def losses(observations: Sequence[Observation]) -> Floats:
+    """Return final losses in nats per token, shape (n,), NaN where the run diverged."""
+    return np.array([item.loss for item in observations], dtype=np.float64)
+
+
+def bits(observations: Sequence[Observation]) -> Floats:
+    """Return final losses in bits per byte, shape (n,), NaN where the run diverged."""
+    return np.array([item.bits_per_byte for item in observations], dtype=np.float64)

@@ -1,0 +1,266 @@
+"""The paired comparison that answers the question: phase `validation`, writes validation/{framework}.json for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evomix.artifacts import read_json, write_json
+from evomix.config import Validation
+from evomix.provenance import provenance
+from evomix.statistics import verdict
+from evomix.statistics.criteria import all_met, strong_criteria, success_criteria
+from evomix.statistics.effect import effect
+from evomix.statistics.equivalence import margin_from_slope, tost
+from evomix.statistics.multiplicity import holm
+from evomix.statistics.observations import Observation, bits, losses, read_observations, require_seeds, select
+from evomix.statistics.paired import Floats, bootstrap_interval, paired_t, sign_flip_p, signed_rank_p, signed_ranks
+from evomix.statistics.power import detectable_effect, power, seeds_needed
+from evomix.statistics.registration import registration
+from evomix.streams import numpy_stream
+
+ARMS = ("standard", "evolved")
+SIGN = "differences are standard − evolved; positive means the evolved variant is better"
+DIVERGED_RULE = (
+    "A diverged run is a result and is never replaced. With any diverged run the confirmatory test is the exact "
+    "signed-rank test in which a pair with one diverged run takes the highest rank against the arm that diverged and "
+    "a pair with two counts as a tie; means, intervals and effect sizes then describe the finished pairs only."
+)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Final losses (nats per token) of both arms over the same seeds, shape (n,); NaN marks a diverged run."""
+
+    framework: str
+    seeds: list[int]
+    standard: Floats
+    evolved: Floats
+
+
+def _scores(pairs: Pairs) -> Floats:
+    """Return standard − evolved, ±inf where one arm diverged, 0 where both did."""
+    lost_standard, lost_evolved = ~np.isfinite(pairs.standard), ~np.isfinite(pairs.evolved)
+    scores = pairs.standard - pairs.evolved
+    scores[lost_standard & ~lost_evolved] = np.inf
+    scores[lost_evolved & ~lost_standard] = -np.inf
+    scores[lost_standard & lost_evolved] = 0.0
+    return scores
+
+
+def _margin(scaling: dict[str, Any] | None, share: float) -> tuple[float, float]:
+    """Return the standard's slope (nats per ln N) and the equivalence margin in nats; NaN without a scaling law."""
+    block = (scaling or {}).get("variants", {}).get("standard")
+    slope = block["slope"]["mean"] if block else None
+    if slope is None or not math.isfinite(slope):
+        return math.nan, math.nan
+    return slope, margin_from_slope(slope, share)
+
+
+def analyse_one(
+    pairs: Pairs, settings: Validation, scaling: dict[str, Any] | None, *, tests: int, resamples: int
+) -> dict[str, Any]:
+    """Return the analysis of one framework before the correction over `tests` frameworks."""
+    scores = _scores(pairs)
+    finished = np.isfinite(pairs.standard) & np.isfinite(pairs.evolved)
+    standard, evolved = pairs.standard[finished], pairs.evolved[finished]
+    difference = standard - evolved
+    test = paired_t(difference, settings.alpha)
+    lost = bool(np.sum(~np.isfinite(pairs.standard)) + np.sum(~np.isfinite(pairs.evolved)))
+    slope, margin = _margin(scaling, settings.equivalence)
+    equal = tost(difference, test, margin, settings.alpha)
+    first_step = settings.alpha / tests
+    base = float(np.mean(standard)) if len(standard) else math.nan
+    sought = settings.relative_gain * base / test.sd if test.sd > 0 else math.nan
+    found = effect(standard, evolved, test, settings.alpha)
+    rank_stream = numpy_stream(0, "validation", pairs.framework, "signs")
+    rank_p = signed_rank_p(scores, rank_stream)
+    bootstrap = (
+        bootstrap_interval(
+            difference, settings.alpha, numpy_stream(0, "validation", pairs.framework, "bootstrap"), resamples
+        )
+        if resamples
+        else (math.nan, math.nan)
+    )
+    detectable = detectable_effect(test.n, first_step)
+    agree = int(np.sum(scores > 0))
+    return {
+        "framework": pairs.framework,
+        "difference": {
+            "mean": test.mean, "sd": test.sd, "ci": [test.low, test.high], "level": 1 - settings.alpha,
+            "relative": test.mean / base if base > 0 else math.nan, "pairs": test.n,
+            "mean_standard": base, "mean_evolved": float(np.mean(evolved)) if len(evolved) else math.nan,
+        },
+        "primary": {
+            "test": "exact signed-rank with diverged runs ranked worst" if lost else "paired t",
+            "t": test.t, "df": test.df, "p": rank_p if lost else test.p, "p_of_t": test.p,
+            "direction": float(np.sign(np.sum(signed_ranks(scores)) if lost else test.mean)),
+        },
+        "effect": found,
+        "robust": {
+            "permutation_p": sign_flip_p(difference, numpy_stream(0, "validation", pairs.framework, "permutation")),
+            "wilcoxon_p": rank_p,
+            "bootstrap_ci": list(bootstrap), "bootstrap": "BCa", "resamples": resamples,
+        },
+        "equivalence": {
+            "margin": margin, "parameter_share": settings.equivalence, "slope": slope,
+            "p_lower": equal.p_lower, "p_upper": equal.p_upper, "p": equal.p,
+            "ci": [equal.low, equal.high], "level": 1 - 2 * settings.alpha,
+        },
+        "power": {
+            "alpha": first_step, "target": 0.8, "pairs": test.n,
+            "achieved": power(found["d_z"], test.n, first_step),
+            "detectable_d_z": detectable, "detectable_difference": detectable * test.sd,
+            "at_relative_gain": power(sought, test.n, first_step),
+            "seeds_for_relative_gain": seeds_needed(sought, first_step),
+            "note": "`achieved` is the power at the observed effect and only restates p; plan with the other numbers",
+        },
+        "agreement": {"agree": agree, "seeds": len(scores), "share": agree / len(scores)},
+        "diverged": {
+            arm: [seed for seed, value in zip(pairs.seeds, values, strict=True) if not math.isfinite(value)]
+            for arm, values in (("standard", pairs.standard), ("evolved", pairs.evolved))
+        },
+        "degenerate": test.degenerate,
+    }  # fmt: skip
+
+
+def analyse(
+    pairs: Sequence[Pairs],
+    settings: Validation,
+    scaling: Mapping[str, dict[str, Any]],
+    *,
+    resamples: int = 9_999,
+) -> dict[str, dict[str, Any]]:
+    """Analyse all frameworks together: Holm over them for the difference, and separately for the equivalence tests.
+
+    `scaling` maps a framework to its scaling analysis (may lack some). `resamples` 0 leaves out the bootstrap.
+    Verdict words are set here; the criteria of success are added by `judge`.
+    """
+    results = {
+        item.framework: analyse_one(item, settings, scaling.get(item.framework), tests=len(pairs), resamples=resamples)
+        for item in pairs
+    }
+    differences = holm({name: result["primary"]["p"] for name, result in results.items()})
+    equivalences = holm({name: result["equivalence"]["p"] for name, result in results.items()})
+    for name, result in results.items():
+        result["primary"] |= {"holm_p": differences[name], "family": list(results)}
+        result["equivalence"] |= {
+            "holm_p": equivalences[name], "equivalent": bool(equivalences[name] < settings.alpha)
+        }  # fmt: skip
+        result["verdict"] = {"word": verdict.word(result, settings.alpha)}
+    return results
+
+
+def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[str]:
+    found = []
+    seeds = result["agreement"]["seeds"]
+    if seeds < 6:
+        found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
+    if result["degenerate"]:
+        found.append(
+            "all differences over seeds are equal, so that there is no t-statistic; p is the exact sign-flip p"
+        )
+    if not math.isfinite(result["equivalence"]["margin"]):
+        found.append(
+            "no scaling law of the standard: the equivalence margin is unknown and equivalence cannot be shown"
+        )
+    elif not result["equivalence"]["slope"] < 0:
+        found.append("the standard's loss does not fall with size: a margin in parameter equivalents means little here")
+    if result["verdict"]["word"] in ("better", "worse") and result["equivalence"]["equivalent"]:
+        found.append("the difference is real but lies within the equivalence margin: too small to matter")
+    if result["diverged"]["standard"] or result["diverged"]["evolved"]:
+        found.append(DIVERGED_RULE)
+    return found + ([] if scaling is None else scaling["warnings"])
+
+
+def _per_seed(seeds: Sequence[int], runs: dict[str, list[Observation]]) -> list[dict[str, Any]]:
+    rows = []
+    for position, seed in enumerate(seeds):
+        standard, evolved = (runs[arm][position] for arm in ARMS)
+        row: dict[str, Any] = {"seed": seed, "difference": standard.loss - evolved.loss}
+        for arm, item in ((ARMS[0], standard), (ARMS[1], evolved)):
+            row |= {arm: item.loss, f"{arm}_bits_per_byte": item.bits_per_byte, f"{arm}_status": item.status}
+        rows.append(row)
+    return rows
+
+
+def _costs(runs: dict[str, list[Observation]]) -> dict[str, Any]:
+    first = {arm: runs[arm][0] for arm in ARMS}
+    return {
+        "parameters": {arm: item.parameters for arm, item in first.items()},
+        "total_parameters": {arm: item.total_parameters for arm, item in first.items()},
+        "flops_per_token": {arm: item.flops_per_token for arm, item in first.items()},
+        "parameters_ratio": first["evolved"].parameters / first["standard"].parameters,
+        "flops_ratio": first["evolved"].flops_per_token / first["standard"].flops_per_token,
+    }
+
+
+def judge(result: dict[str, Any], scaling: dict[str, Any] | None, settings: Validation) -> None:
+    """Add criteria of success, the verdict's sentence and warnings to an analysis that has `costs`."""
+    result["criteria"] = success_criteria(result, scaling, settings)
+    result["strong_criteria"] = strong_criteria(result)
+    result["success"] = all_met(result["criteria"])
+    result["strong_success"] = result["success"] and all_met(result["strong_criteria"], ("interpretable",))
+    result["verdict"]["sentence"] = verdict.sentence(result)
+    result["warnings"] = _warnings(result, scaling)
+
+
+def validate(
+    validation: Validation,
+    frameworks: Sequence[str],
+    summaries: Sequence[Path],
+    scaling: Mapping[str, Path],
+    output: Path,
+    *,
+    preset: str,
+    tuning_policy: str,
+    variants: tuple[str, str] = ARMS,
+) -> None:
+    """Compare both variants of every framework and write `output`/{framework}.json (schema "validation").
+
+    `summaries` are training summaries (may hold more than needed); `scaling` maps a framework to its scaling JSON.
+    `variants` names the variants in the roles standard and evolved. Raises UserError when a run is missing.
+    """
+    observations = read_observations(summaries)
+    laws = {framework: read_json(path, "scaling") for framework, path in scaling.items()}
+    runs: dict[str, dict[str, list[Observation]]] = {}
+    for framework in frameworks:
+        runs[framework] = {
+            arm: require_seeds(
+                select(observations, framework, variant, validation.size),
+                validation.seeds,
+                f"{framework}/{variant} at size {validation.size}",
+            )
+            for arm, variant in zip(ARMS, variants, strict=True)
+        }
+    pairs = [
+        Pairs(framework, list(validation.seeds), losses(arms["standard"]), losses(arms["evolved"]))
+        for framework, arms in runs.items()
+    ]
+    results = analyse(pairs, validation, laws)
+    block = provenance("evomix.statistics.validation", preset=preset, tuning_policy=tuning_policy)
+    for framework, result in results.items():
+        arms = runs[framework]
+        in_bits = bits(arms["standard"]) - bits(arms["evolved"])
+        test = paired_t(in_bits[np.isfinite(in_bits)], validation.alpha)
+        result |= {
+            "size": validation.size,
+            "alpha": validation.alpha,
+            "sign": SIGN,
+            "unit": "nats per token",
+            "variants": dict(zip(ARMS, variants, strict=True)),
+            "seeds": list(validation.seeds),
+            "per_seed": _per_seed(validation.seeds, arms),
+            "bits_per_byte": {"mean": test.mean, "ci": [test.low, test.high]},
+            "costs": _costs(arms),
+            "tuning_policy": tuning_policy,
+            "protocol": registration(validation),
+            "provenance": block,
+        }
+        judge(result, laws.get(framework), validation)
+        write_json(output / f"{framework}.json", "validation", result)
