@@ -89,8 +89,8 @@ def compare(
     summaries: Sequence[Path],
     output: Path,
     *,
-    preset: str,
-    tuning_policy: str,
+    preset: str | None = None,
+    tuning_policy: str | None = None,
     variant: str = "evolved",
 ) -> None:
     """Compare `variant` across the frameworks on the validation seeds and write `output` (schema "comparison").

@@ -74,8 +74,8 @@ def paired_t(difference: Floats, alpha: float = 0.05) -> PairedT:
 def _sign_patterns(n: int, rng: np.random.Generator | None) -> Floats:
     """Return sign patterns as rows of ±1: all 2^n of them, or the observed one and `DRAWS` random ones."""
     if n <= EXACT_LIMIT:
-        flips: Floats = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        return flips
+        flips = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return (1 - 2 * flips).astype(np.float64)
     if rng is None:
         raise ValueError(f"{n} seeds have too many sign patterns to enumerate; a random stream is needed")
     drawn = rng.integers(0, 2, size=(DRAWS, n))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomix.artifacts import write_json
-from evomix.config import Scaling
+from evomix.errors import UserError
 from evomix.provenance import provenance
 from evomix.statistics.observations import (
     Observation,
@@ -27,6 +27,8 @@ from evomix.statistics.slopes import ancova, interval_of_mean, lack_of_fit, line
 from evomix.streams import numpy_stream
 
 ARMS = ("standard", "evolved")
+LEVEL = 0.05
+"""Intervals of the scaling law are at 1 − LEVEL; it is descriptive, so the confirmatory α does not enter here."""
 SIGN = "differences are standard − evolved; positive means the evolved variant is better"
 
 
@@ -47,24 +49,29 @@ class Grid:
         return [int(position) for position in np.flatnonzero(finished)]
 
 
-def read_grid(
-    observations: Sequence[Observation], framework: str, scaling: Scaling, variants: tuple[str, str] = ARMS
-) -> Grid:
-    """Lay out the observations of one framework; UserError naming the runs that are missing."""
+def read_grid(observations: Sequence[Observation], framework: str, variants: tuple[str, str] = ARMS) -> Grid:
+    """Lay out the observations of one framework over all sizes and seeds among them.
+
+    UserError naming the runs that are missing from the full grid.
+    """
+    own = [item for item in observations if item.framework == framework and item.variant in variants]
+    if not own:
+        raise UserError(f"no training summary of {framework} among those given; run the workflow to train its variants")
+    sizes, seeds = sorted({item.size for item in own}), sorted({item.seed for item in own})
     n: dict[str, list[int]] = {arm: [] for arm in ARMS}
     loss: dict[str, list[Floats]] = {arm: [] for arm in ARMS}
     bpb: dict[str, list[Floats]] = {arm: [] for arm in ARMS}
-    for size in scaling.sizes:
+    for size in sizes:
         for arm, variant in zip(ARMS, variants, strict=True):
             found = select(observations, framework, variant, size)
-            runs = require_seeds(found, scaling.seeds, f"{framework}/{variant} at size {size}")
+            runs = require_seeds(found, seeds, f"{framework}/{variant} at size {size}")
             n[arm].append(runs[0].parameters)
             loss[arm].append(losses(runs))
             bpb[arm].append(bits(runs))
     order = np.argsort(n["standard"], kind="stable")
     return Grid(
-        sizes=[scaling.sizes[position] for position in order],
-        seeds=list(scaling.seeds),
+        sizes=[sizes[position] for position in order],
+        seeds=seeds,
         n={arm: np.array(n[arm], dtype=np.float64)[order] for arm in ARMS},
         loss={arm: np.array(loss[arm]).T[:, order] for arm in ARMS},
         bits={arm: np.array(bpb[arm]).T[:, order] for arm in ARMS},
@@ -213,21 +220,20 @@ def analyse(grid: Grid, framework: str, alpha: float, variants: tuple[str, str] 
 
 
 def fit(
-    scaling: Scaling,
     framework: str,
     summaries: Sequence[Path],
     output: Path,
     *,
-    alpha: float,
-    preset: str,
-    tuning_policy: str,
+    preset: str | None = None,
+    tuning_policy: str | None = None,
     variants: tuple[str, str] = ARMS,
+    alpha: float = LEVEL,
 ) -> None:
     """Fit the scaling laws of one framework from training summaries and write `output` (schema "scaling").
 
-    `summaries` may hold more than is needed. Raises UserError when a run of scaling.sizes × scaling.seeds is missing.
+    Sizes and seeds are those of the summaries; UserError when a run of the full grid is missing.
     """
-    grid = read_grid(read_observations(summaries), framework, scaling, variants)
+    grid = read_grid(read_observations(summaries), framework, variants)
     block = provenance("evomix.statistics.scaling_law", preset=preset, tuning_policy=tuning_policy)
     result = analyse(grid, framework, alpha, variants)
     write_json(output, "scaling", {**result, "tuning_policy": tuning_policy, "provenance": block})

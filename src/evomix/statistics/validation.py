@@ -217,8 +217,8 @@ def validate(
     scaling: Mapping[str, Path],
     output: Path,
     *,
-    preset: str,
-    tuning_policy: str,
+    preset: str | None = None,
+    tuning_policy: str | None = None,
     variants: tuple[str, str] = ARMS,
 ) -> None:
     """Compare both variants of every framework and write `output`/{framework}.json (schema "validation").
