@@ -1,0 +1,89 @@
+"""One run's moving parts: model, optimiser, dropout stream; one step; and everything a checkpoint must carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from evomix.model.transformer import Transformer
+from evomix.specs import Execution, Optimisation
+from evomix.streams import torch_stream
+from evomix.training.head import head_loss
+from evomix.training.optimizer import Optimizer
+from evomix.training.schedule import learning_rate
+
+
+class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations as they reach the backend: on a GPU each is about one kernel launch."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Trainer:
+    """Trains `model` step by step; exact to the bit when stopped and resumed through `tensors` and `load_tensors`."""
+
+    def __init__(self, model: Transformer, optimisation: Optimisation, execution: Execution, seed: int) -> None:
+        self.model = model
+        self.optimisation = optimisation
+        self.optimizer = Optimizer(model, optimisation)
+        self.device = model.embedding.weight.device
+        self.bfloat16 = execution.precision == "bfloat16"
+        self.dropout = torch_stream(seed, "dropout", device=self.device.type)
+
+    def gradients(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Fill the gradients for a batch of tokens (B, T+1) and return its mean loss (0-d, on the device)."""
+        self.optimizer.zero_gradients()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            hidden = self.model.hidden(tokens[:, :-1], self.dropout)
+            loss = head_loss(hidden, self.model.embedding.weight, tokens[:, 1:])
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do step `step` (0-based) on tokens (B, T+1); return loss and gradient norm (0-d tensors) without waiting."""
+        self.optimizer.set_learning_rate(learning_rate(self.optimisation, step))
+        loss = self.gradients(tokens)
+        return loss, self.optimizer.step()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor the future depends on: weights, buffers, moments and all generator states."""
+        state: dict[str, torch.Tensor] = {}
+        state |= {f"model.{name}": tensor for name, tensor in self.model.named_parameters()}
+        state |= {f"buffer.{name}": tensor for name, tensor in self.model.named_buffers()}
+        state |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
+        state["generator.dropout"] = self.dropout.get_state()
+        state["generator.global"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    @torch.no_grad()
+    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `tensors` returned."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(state[f"model.{name}"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state[f"buffer.{name}"])
+        prefix = "optimizer."
+        self.optimizer.load_state({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+        self.dropout.set_state(state["generator.dropout"])
+        torch.set_rng_state(state["generator.global"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["generator.cuda"], self.device)
+
+    def count_dispatches(self, tokens: torch.Tensor) -> int:
+        """Return the operations of one forward and backward pass; leaves weights, buffers and streams as they were."""
+        before = {key: value.clone() for key, value in self.tensors().items()}
+        counter = _DispatchCounter()
+        with counter:
+            self.gradients(tokens)
+        self.load_tensors(before)
+        return counter.count
