@@ -231,8 +231,8 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """Train one run into `folder` and return its summary; executes the mechanism's file.
 
     Writes curve.parquet, model.safetensors, timing.json and, last, summary.json. Resumes from folder/checkpoint/;
-    returns at once when the same code has finished the same spec there. Raises UserError for inputs that do not fit, and ends
-    the process through Preempted on SIGTERM.
+    returns at once when the same code has finished the same spec there. Raises UserError for inputs that do not fit,
+    and ends the process through Preempted on SIGTERM.
     """
     done = finished_summary(spec, folder)
     if done is not None:
