@@ -1,0 +1,73 @@
+"""Cost of a mechanism as executed: floating-point operations counted by torch while one sequence runs.
+
+The analytic `flops` of gallery members is checked against this count; evolved mechanisms, whose own statement nobody
+checks, are charged by this count alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from evomix.mechanisms.contract import Mechanism
+
+_FREE = (
+    "view", "reshape", "expand", "transpose", "permute", "slice", "select", "unsqueeze", "squeeze", "t.", "alias",
+    "detach", "clone", "copy", "_to_copy", "empty", "zeros", "ones", "full", "arange", "stack", "cat", "index",
+    "gather",
+    "diagonal", "split", "unbind", "as_strided", "where", "constant_pad", "lift_fresh", "tril", "triu", "flip", "roll",
+)  # fmt: skip
+"""Operators that move or make numbers without arithmetic."""
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Add up operations: exact formulas for matrix products, solves and FFTs, one per output element for the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        name = str(packet).removeprefix("aten.")
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        inputs = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        if packet in flop_registry:
+            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=result)
+        elif name.startswith("linalg_solve_triangular"):
+            self.total += inputs[1].numel() * inputs[0].shape[-1]
+        elif name.startswith(
+            ("_linalg_solve", "linalg_solve", "linalg_cholesky", "cholesky", "linalg_lu", "linalg_inv")
+        ):
+            size = inputs[0].shape[-1]
+            self.total += inputs[0].numel() * size * 2 / 3 + sum(2 * size * other.numel() for other in inputs[1:])
+        elif name.startswith("_fft"):
+            elements = max(leaf.numel() for leaf in (*inputs, *outputs))
+            self.total += 5 * elements * max(1.0, float(torch.tensor(float(inputs[0].shape[-1])).log2()))
+        elif not name.startswith(_FREE):
+            self.total += sum(leaf.numel() for leaf in outputs)
+        return result
+
+
+def measured_flops(mechanism: Mechanism, tokens: int) -> int:
+    """Return the forward floating-point operations that one sequence of `tokens` tokens really costs.
+
+    Matrix products count two per multiply-add, element-wise operators one per element, moves nothing.
+    """
+    parameter = next(mechanism.parameters(), torch.empty(0))
+    x = torch.ones(tokens, mechanism.width, device=parameter.device, dtype=torch.float32)
+    v = torch.ones(mechanism.heads, tokens, mechanism.head_width, device=parameter.device, dtype=torch.float32)
+    with torch.no_grad(), _Counter() as counter:
+        mechanism(x.to(parameter.dtype), v.to(parameter.dtype))
+    return int(counter.total)
+
+
+def parameter_count(mechanism: Mechanism) -> int:
+    """Return the number of trainable parameters of the mechanism (the shell's value and output maps excluded)."""
+    return sum(parameter.numel() for parameter in mechanism.parameters())
