@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from evomix.artifacts import write_json, write_table
+from evomix.artifacts import write_json, write_table, write_text
+from evomix.config import Validation
+from evomix.statistics.comparison import compare
+from evomix.statistics.scaling_law import fit
+from evomix.statistics.validation import validate
 from evomix.streams import numpy_stream
 
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
@@ -79,3 +84,57 @@ def write_trainings(root: Path, framework: str) -> None:
         for size in SIZES:
             for seed in SEEDS:
                 write_run(root, framework, variant, size, seed)
+
+
+def write_sections(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None:
+    """Write the sections of the config that figures and the report read."""
+    sections = {
+        "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS), "frameworks": list(frameworks), "alpha": 0.05},
+        "scaling": {"sizes": list(SIZES), "seeds": list(SEEDS)},
+        "policy": {"policy": "joint", "preset": "test"},
+        "judgement": {"sizes": list(SIZES), "fitness": "slope", "margin": 0.0},
+    }
+    for name, section in sections.items():
+        write_text(root / "config" / f"{name}.json", json.dumps(section))
+
+
+def write_analysis(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None:
+    """Write scaling laws, validation and comparison with the real statistics."""
+    summaries = sorted((root / "training").glob("*/*/*/*/summary.json"))
+    validation = Validation(size=VALIDATION_SIZE, seeds=list(SEEDS))
+    labels = {"preset": "test", "tuning_policy": "joint"}
+    laws = {framework: root / "scaling" / f"{framework}.json" for framework in frameworks}
+    for framework, law in laws.items():
+        fit(framework, [path for path in summaries if framework in path.parts], law, **labels)
+    validate(validation, frameworks, summaries, laws, root / "validation", **labels)
+    compare(validation, frameworks, summaries, root / "comparison" / "frameworks.json", **labels)
+
+
+STANDARD = '''"""Softmax attention."""
+
+# EVOLVE-BLOCK-START
+class Mechanism(Contract):
+    def mix(self, q, k, v):
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        return scores.masked_fill(self.future, -math.inf).softmax(-1) @ v
+# EVOLVE-BLOCK-END
+'''
+EVOLVED = STANDARD.replace(
+    "        return scores",
+    f"        scores = scores * self.gate  # {HOSTILE}\n        return scores",
+)
+
+
+def write_mechanisms(root: Path, framework: str) -> None:
+    """Write the frozen files of both variants; the evolved one carries hostile text."""
+    write_text(root / "mechanisms" / framework / "standard.py", STANDARD)
+    write_text(root / "mechanisms" / framework / "evolved.py", EVOLVED)
+
+
+def write_study(root: Path) -> None:
+    """Write a whole finished study."""
+    write_sections(root)
+    for framework in FRAMEWORKS:
+        write_trainings(root, framework)
+        write_mechanisms(root, framework)
+    write_analysis(root)

@@ -49,7 +49,9 @@ class Entry:
     inputs: tuple[Input, ...]
 
 
-SEARCH, COMPARISON, MECHANISM, SCALING, TUNING = "Search", "Comparison", "Mechanism", "Scaling", "Tuning"
+_VALIDATION = Input("config/validation.json")
+
+SEARCH, COMPARISON, MECHANISM, TUNING = "Search", "Comparison", "Mechanism", "Tuning"
 
 CATALOGUE: tuple[Entry, ...] = (
     Entry(
@@ -59,7 +61,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "of zero; one long bar is luck.",
         COMPARISON,
         True,
-        (Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+        (_VALIDATION, Input(_SUMMARY, "validation")),
     ),
     Entry(
         "box_plot",
@@ -68,7 +70,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "overlap of the boxes, is what the paired test sees.",
         COMPARISON,
         True,
-        (Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+        (_VALIDATION, Input(_SUMMARY, "validation")),
     ),
     Entry(
         "training_curves",
@@ -77,16 +79,16 @@ CATALOGUE: tuple[Entry, ...] = (
         "variants where the curves end.",
         COMPARISON,
         True,
-        (Input(_CURVE, "validation"),),
+        (_VALIDATION, Input(_SUMMARY, "validation"), Input(_CURVE, "validation")),
     ),
     Entry(
         "scaling_curves",
         "Loss against model size",
         "Parallel lines mean a constant gain at every size; a gain worth scaling widens to the right, and one that "
         "only worsens the smallest model is not a gain.",
-        SCALING,
+        COMPARISON,
         True,
-        (Input("scaling/{framework}.json"), Input(_SUMMARY, "scaling")),
+        (Input("config/scaling.json"), Input(_SUMMARY, "scaling")),
     ),
     Entry(
         "fitness",
@@ -96,6 +98,7 @@ CATALOGUE: tuple[Entry, ...] = (
         SEARCH,
         True,
         (
+            Input("config/judgement.json"),
             Input("evolution/{framework}/baseline/evaluation.json"),
             Input("evolution/{framework}/{arm}/history.parquet"),
         ),
@@ -107,6 +110,7 @@ CATALOGUE: tuple[Entry, ...] = (
         SEARCH,
         True,
         (
+            Input("config/judgement.json"),
             Input("evolution/{framework}/baseline/evaluation.json"),
             Input("evolution/{framework}/{arm}/history.parquet"),
         ),
@@ -151,7 +155,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "shows whether it also gains most over its own standard.",
         COMPARISON,
         False,
-        (Input("comparison/frameworks.json"), Input("validation/{framework}.json"), Input(_SUMMARY, "validation")),
+        (_VALIDATION, Input(_SUMMARY, "validation")),
     ),
 )
 

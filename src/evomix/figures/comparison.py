@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evomix.figures import style
 from evomix.figures.intervals import mean_interval
+from evomix.figures.naming import words
 from evomix.figures.tree import Results
 
 
@@ -53,7 +54,7 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
     figure = style.canvas(style.PAGE, 0.95 + 0.4 * len(shown))
     left, *right = figure.subplots(1, 2 if len(gains) else 1, sharey=True, squeeze=False)[0]
     _forest(left, rows[rows["quantity"] != "gain"], places)
-    left.set_yticks(list(places.values()), [style.words(name) for name in places])
+    left.set_yticks(list(places.values()), [words(name) for name in places])
     left.set_ylim(-0.6, len(shown) - 0.4)
     left.grid(axis="y", visible=False)
     left.xaxis.set_major_locator(MaxNLocator(5))

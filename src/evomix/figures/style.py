@@ -97,12 +97,6 @@ def canvas(width: float = COLUMN, height: float = 2.5) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def words(identifier: str) -> str:
-    """Return an identifier as a reader says it: `best_of_n` → `best of N`."""
-    special = {"best_of_n": "best of N", "test_time_regression": "test-time regression"}
-    return special.get(identifier, identifier.replace("_", " "))
-
-
 def signed(text: str) -> str:
     """Return `text` with the typographic minus, as the axes write it."""
     return text.replace("-", "\N{MINUS SIGN}")

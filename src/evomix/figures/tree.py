@@ -49,16 +49,17 @@ class Results:
         path = self.root / relative
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of the config as the workflow wrote it, empty when it has not."""
+        return self.json(f"config/{name}.json") or {}
+
     def frameworks(self) -> list[str]:
-        """Return the frameworks that left any artifact, in the order of the config's type."""
-        phases = ("training", "validation", "evolution", "mechanisms", "tuning", "scaling")
-        return [
-            name
-            for name in FRAMEWORKS
-            if any(
-                (self.root / phase / name).exists() or (self.root / phase / f"{name}.json").exists() for phase in phases
-            )
-        ]
+        """Return the study's frameworks in the config's order; without a config, those that left any artifact."""
+        named = self.section("validation").get("frameworks")
+        if named:
+            return list(named)
+        phases = ("training", "evolution", "mechanisms", "tuning")
+        return [name for name in FRAMEWORKS if any((self.root / phase / name).is_dir() for phase in phases)]
 
     def arms(self, framework: str) -> list[str]:
         """Return the search arms that left any artifact; the arm that yields `evolved` first."""
@@ -90,27 +91,14 @@ class Results:
         return frame.astype({"loss": float, "bits_per_byte": float, "parameters": float})
 
     def validation_runs(self, framework: str) -> pd.DataFrame:
-        """Return the runs of the paired validation only: the size and seeds that validation/<framework>.json names.
-
-        Runs left over from an earlier config are thereby never drawn. Before the validation exists, the runs of the
-        size with the most seeds are returned.
-        """
-        runs = self.runs(framework)
-        record = self.json(f"validation/{framework}.json") or {}
-        size, seeds = record.get("size"), record.get("seeds")
-        if size is None and not runs.empty:
-            size = runs.groupby("size")["seed"].nunique().sort_values(ascending=False, kind="stable").index[0]
-        runs = runs[runs["size"] == size]
-        return runs[runs["seed"].isin(seeds)] if seeds else runs
+        """Return the runs of the paired validation only: runs left over from another config are never shown."""
+        section, runs = self.section("validation"), self.runs(framework)
+        return runs[(runs["size"] == section.get("size")) & runs["seed"].isin(section.get("seeds", []))]
 
     def scaling_runs(self, framework: str) -> pd.DataFrame:
-        """Return the runs of the scaling law only: sizes and seeds that scaling/<framework>.json names, else all."""
-        runs = self.runs(framework)
-        record = self.json(f"scaling/{framework}.json") or {}
-        for column, key in (("size", "sizes"), ("seed", "seeds")):
-            if isinstance(record.get(key), list):
-                runs = runs[runs[column].isin(record[key])]
-        return runs
+        """Return the runs of the scaling law only."""
+        section, runs = self.section("scaling"), self.runs(framework)
+        return runs[runs["size"].isin(section.get("sizes", [])) & runs["seed"].isin(section.get("seeds", []))]
 
     def pairs(self, framework: str) -> pd.DataFrame:
         """Return seed, standard, evolved (nats per token, NaN if diverged), gain and relative per validation seed.

@@ -1,0 +1,50 @@
+"""Pages from templates: autoescaped, self-contained, with a policy under which only our own script can run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from evomix.figures.naming import words
+from evomix.report.formats import interval, show
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({"words": words, "show": show, "interval": interval})
+    return environment
+
+
+def _digest(text: str) -> str:
+    """Return the source expression of a content security policy for an inline script or style."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def page(template: str, **context: Any) -> str:
+    """Return the page of `template`: style and script inline, everything else in `context` escaped.
+
+    The page's content security policy allows images and downloads from `data:` only, no network, and exactly this
+    script: even a missed escape could not run code that a candidate or a language model wrote.
+    """
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html = _environment().get_template(template)
+    return html.render(style=Markup(style), script=Markup(script), policy=policy, **context)

@@ -1,0 +1,218 @@
+"""What the report says, gathered from a results folder: verdicts first, figures, code, tables, and what is missing."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from evomix.figures import catalogue
+from evomix.figures.naming import words
+from evomix.figures.tree import Results
+from evomix.report import tables
+from evomix.report.diff import Line, difference, highlight, plain
+
+PENDING = "no verdict yet"
+_GROUPS = (catalogue.COMPARISON, catalogue.SEARCH, catalogue.MECHANISM, catalogue.TUNING)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the report: its words, its SVG and the CSV behind it in base64, its size in CSS pixels."""
+
+    title: str
+    caption: str
+    file: str
+    svg: str
+    csv: str
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether the figure is drawn at page width."""
+        return self.width > 400
+
+
+@dataclass(frozen=True)
+class FrameworkPage:
+    """Everything the report says about one framework."""
+
+    name: str
+    word: str
+    sentence: str
+    criteria: list[dict[str, Any]]
+    strong: list[dict[str, Any]]
+    warnings: list[str]
+    groups: list[tuple[str, list[Drawing]]]
+    difference: list[Line]
+    code: list[Line]
+    tables: list[tables.Table]
+
+    @property
+    def met(self) -> int:
+        """Number of criteria of success that are met."""
+        return sum(item["verdict"] == "met" for item in self.criteria)
+
+    @property
+    def added(self) -> int:
+        """Number of lines that only the evolved file has."""
+        return sum(line.kind == "added" for line in self.difference)
+
+    @property
+    def removed(self) -> int:
+        """Number of lines that only the standard has."""
+        return sum(line.kind == "removed" for line in self.difference)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The whole report."""
+
+    preset: str
+    policy: str
+    size: str
+    seeds: list[int]
+    protocol_note: str
+    comparison: str
+    frameworks: list[FrameworkPage]
+    figures: list[Drawing]
+    tables: list[tables.Table]
+    missing: list[str]
+    provenance: list[tuple[str, str]]
+
+
+def drawing(results: Results, entry: catalogue.Entry, framework: str | None) -> Drawing | None:
+    """Return a figure with its data, or None when it has not been drawn."""
+    stem = catalogue.stem(entry.name, framework)
+    svg = results.text(f"{stem}.svg")
+    if svg is None:
+        return None
+    size = re.search(
+        r'<svg[^>]*? width="([\d.]+)pt" height="([\d.]+)pt"|height="([\d.]+)pt"[^>]*? width="([\d.]+)pt"', svg
+    )
+    numbers = [float(number) for number in size.groups() if number] if size else [252.0, 180.0]
+    height, width = numbers if size and size.group(3) else numbers[::-1]
+    return Drawing(
+        entry.title,
+        entry.caption,
+        f"{framework or 'study'}_{entry.name}",
+        base64.b64encode(svg.encode()).decode(),
+        base64.b64encode((results.text(f"{stem}.csv") or "").encode()).decode(),
+        round(width * 4 / 3),
+        round(height * 4 / 3),
+    )
+
+
+def _groups(results: Results, framework: str) -> list[tuple[str, list[Drawing]]]:
+    found: dict[str, list[Drawing]] = {group: [] for group in _GROUPS}
+    for entry in catalogue.CATALOGUE:
+        figure = drawing(results, entry, framework) if entry.per_framework else None
+        if figure:
+            found[entry.group].append(figure)
+    return [(group, figures) for group, figures in found.items() if figures]
+
+
+def _pending(results: Results, framework: str) -> str:
+    """Say in a sentence how far the paired comparison of a framework has come."""
+    section = results.section("validation")
+    wanted = len(catalogue.VARIANTS) * len(section.get("seeds", []))
+    runs = results.validation_runs(framework)
+    done = int(runs["variant"].isin(catalogue.VARIANTS).sum())
+    if not wanted:
+        return "The paired comparison has not begun."
+    return f"{done} of {wanted} runs of the paired comparison have ended; the verdict waits for all of them."
+
+
+def framework_page(results: Results, framework: str, own: list[tables.Table]) -> FrameworkPage:
+    """Gather everything about one framework; `own` are the study's tables, filtered here."""
+    found = results.json(f"validation/{framework}.json")
+    standard = results.text(f"mechanisms/{framework}/standard.py")
+    evolved = results.text(f"mechanisms/{framework}/evolved.py")
+    code = plain(evolved) if evolved is not None else ""
+    return FrameworkPage(
+        name=framework,
+        word=found["verdict"]["word"] if found else PENDING,
+        sentence=found["verdict"]["sentence"] if found else _pending(results, framework),
+        criteria=found["criteria"] if found else [],
+        strong=found["strong_criteria"] if found else [],
+        warnings=found["warnings"] if found else [],
+        groups=_groups(results, framework),
+        difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
+        code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
+        tables=[table for table in (item.only(framework) for item in own) if len(table.rows)],
+    )
+
+
+def _missing(results: Results, frameworks: list[str]) -> list[str]:
+    """Name every phase and figure that has no result, framework by framework."""
+    lines = []
+    for framework in frameworks:
+        phases = {
+            "tuning": [f"tuning/{framework}/{variant}/best.json" for variant in catalogue.VARIANTS],
+            "the evolved mechanism": [f"mechanisms/{framework}/evolved.py"],
+            "the scaling law": [f"scaling/{framework}.json"],
+            "the paired validation": [f"validation/{framework}.json"],
+        }
+        absent = [phase for phase, files in phases.items() if any(results.text(file) is None for file in files)]
+        undrawn = [
+            entry.title.lower()
+            for entry in catalogue.CATALOGUE
+            if entry.per_framework and results.text(catalogue.stem(entry.name, framework) + ".svg") is None
+        ]
+        absent += [f"figures ({'; '.join(undrawn)})"] if undrawn else []
+        if absent:
+            lines.append(f"{words(framework)}: {', '.join(absent)}")
+    if results.json("comparison/frameworks.json") is None:
+        lines.append("the comparison across frameworks")
+    return lines
+
+
+def _provenance(results: Results, frameworks: list[str]) -> list[tuple[str, str]]:
+    for framework in frameworks:
+        found = results.json(f"validation/{framework}.json")
+        if found:
+            block, protocol = found["provenance"], found["protocol"]
+            packages = ", ".join(f"{name} {version}" for name, version in sorted(block["packages"].items()))
+            return [
+                ("commit", block["commit"]),
+                ("code fingerprint", block["code"]),
+                ("python", block["python"]),
+                ("packages", packages),
+                ("machine", block["machine"]),
+                ("protocol digest", str(protocol["digest"])),
+            ]
+    return []
+
+
+def _protocol_note(results: Results, frameworks: list[str]) -> str:
+    for framework in frameworks:
+        protocol = (results.json(f"validation/{framework}.json") or {}).get("protocol")
+        if protocol and protocol["departures"]:
+            return f"This preset departs from the registered protocol: {'; '.join(protocol['departures'])}."
+    return ""
+
+
+def gather(results: Results) -> Study:
+    """Read a results folder, finished or not, into everything the report shows."""
+    frameworks = results.frameworks()
+    section, policy = results.section("validation"), results.section("policy")
+    own = [tables.TABLES[name](results) for name in tables.TABLES]
+    figures = [drawing(results, entry, None) for entry in catalogue.CATALOGUE if not entry.per_framework]
+    return Study(
+        preset=policy.get("preset", "unknown"),
+        policy=policy.get("policy", "unknown"),
+        size=section.get("size", "unknown"),
+        seeds=section.get("seeds", []),
+        protocol_note=_protocol_note(results, frameworks),
+        comparison=(results.json("comparison/frameworks.json") or {}).get("sentence", ""),
+        frameworks=[
+            framework_page(results, name, [table for table in own if table.name in tables.PER_FRAMEWORK])
+            for name in frameworks
+        ],
+        figures=[figure for figure in figures if figure],
+        tables=[table for table in own if table.name not in tables.PER_FRAMEWORK and len(table.rows)],
+        missing=_missing(results, frameworks),
+        provenance=_provenance(results, frameworks),
+    )
