@@ -15,7 +15,9 @@ from evomix.errors import UserError
 from evomix.model.sizes import non_embedding_parameters
 
 Framework = Literal["coefficient_dynamics", "test_time_regression", "matrix_mixer"]
+FRAMEWORKS: tuple[Framework, ...] = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
 Arm = Literal["guided", "random", "best_of_n"]
+ARMS: tuple[Arm, ...] = ("guided", "random", "best_of_n")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
@@ -77,10 +79,6 @@ class Training(Settings):
     """Optimiser, schedule and bookkeeping of every full-length training."""
 
     steps: int = Field(ge=2, description="optimiser steps of a full training")
-    batch_size: int = Field(64, ge=1, description="sequences per step (where tuning does not choose)")
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate (where tuning does not choose)")
-    warmup_steps: int = Field(1_000, ge=0, description="linear warm-up steps (where tuning does not choose)")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay (where tuning does not choose)")
     clip: float = Field(1.0, gt=0, description="limit of the global gradient norm")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches")
     evaluate_every: int = Field(ge=1, description="steps between points of the held-out curve")
@@ -328,8 +326,12 @@ def sections(config: Config) -> dict[str, str]:
         "search-candidates": {"seeds": evolution.seeds, "shard": "search"},
         "search-baseline": {"seeds": evolution.baseline_seeds, "shard": "search"},
         "search-finalists": {"seeds": evolution.finalist_seeds, "shard": "selection"},
-        "scaling": config.scaling.model_dump(mode="json"),
-        "validation": {**config.validation.model_dump(mode="json"), "frameworks": config.frameworks},
+        "validation": {
+            "validation": config.validation.model_dump(mode="json"),
+            "frameworks": config.frameworks,
+            "policy": config.tuning.policy,
+            "preset": config.preset,
+        },
         **{f"size-{name}": size.model_dump(mode="json") for name, size in config.sizes.items()},
     }
     return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}

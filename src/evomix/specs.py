@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from evomix.artifacts import digest_file, digest_text, read_json, write_json
-from evomix.config import Framework, Judgement, Sandbox, Seeds, Settings, Size, Training
+from evomix.config import Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
 from evomix.errors import UserError
 
 Shard = Literal["train", "search", "selection", "test"]
@@ -175,6 +175,20 @@ class SearchRole(Settings):
     shard: Shard
 
 
+class PolicySection(Settings):
+    """How results are labelled: the file config/policy.json."""
+
+    policy: Literal["joint", "shared"]
+    preset: str
+
+
+class ValidationSection(PolicySection):
+    """What the analysis of the study reads: the file config/validation.json."""
+
+    validation: Validation
+    frameworks: list[Framework]
+
+
 def load_section(path: Path, kind: type[SettingsType]) -> SettingsType:
     """Read a section file that the workflow wrote from the validated config."""
     try:
@@ -215,6 +229,44 @@ def make_run_spec(
         architecture=section.architecture(load_section(size_section, Size)),
         optimisation=_optimisation(section.training, best),
         measurement=section.measurement(shard),
+        execution=section.execution(),
+        sandbox=section.sandbox,
+    )
+
+
+def make_trial_spec(
+    *,
+    framework: Framework,
+    variant: str,
+    mechanism: Path,
+    stats: Path,
+    training: Path,
+    size_section: Path,
+    tuning: Path,
+) -> RunSpec:
+    """Build the spec that all trials of a variant share; each trial puts its own hyper-parameters in place.
+
+    Trials are measured on the search shard: the shards of the selection and of the claim stay unseen.
+    """
+    section, rules = load_section(training, TrainingSection), load_section(tuning, Tuning)
+    optimisation = Optimisation(
+        steps=rules.steps,
+        batch_size=rules.batch_sizes[0],
+        learning_rate=rules.learning_rate[0],
+        warmup_steps=rules.warmup_steps[0],
+        weight_decay=rules.weight_decay[0],
+        clip=section.training.clip,
+    )
+    return RunSpec(
+        framework=framework,
+        variant=variant,
+        size=rules.size,
+        seed=rules.seed,
+        mechanism=MechanismReference(path=str(mechanism), digest=digest_file(mechanism)),
+        corpus=corpus_reference(stats),
+        architecture=section.architecture(load_section(size_section, Size)),
+        optimisation=optimisation,
+        measurement=section.measurement("search"),
         execution=section.execution(),
         sandbox=section.sandbox,
     )

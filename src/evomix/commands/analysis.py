@@ -1,0 +1,82 @@
+"""Commands that analyse, draw and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evomix import specs
+from evomix.artifacts import read_json, write_text
+from evomix.commands.options import FrameworkName, Output, Section, Target, framework_of
+from evomix.errors import UserError
+
+
+def fit_scaling_law(summaries: list[Path], framework: FrameworkName, section: Section, output: Output) -> None:
+    """Fit and compare the scaling laws of standard and evolved."""
+    from evomix.statistics import scaling_law
+
+    labels = specs.load_section(section, specs.PolicySection)
+    scaling_law.fit(framework_of(framework), summaries, output, preset=labels.preset, tuning_policy=labels.policy)
+
+
+def validate(
+    summaries: list[Path],
+    section: Section,
+    scaling: Annotated[Path, typer.Option("--scaling", help="folder of the scaling laws")],
+    output: Output,
+) -> None:
+    """Write the paired validation of every framework into the folder OUTPUT."""
+    from evomix.statistics import validation
+
+    study = specs.load_section(section, specs.ValidationSection)
+    validation.validate(
+        study.validation,
+        study.frameworks,
+        summaries,
+        {framework: scaling / f"{framework}.json" for framework in study.frameworks},
+        output,
+        preset=study.preset,
+        tuning_policy=study.policy,
+    )
+
+
+def compare_frameworks(summaries: list[Path], section: Section, output: Output) -> None:
+    """Compare the evolved variants of all frameworks on shared seeds."""
+    from evomix.statistics import comparison
+
+    study = specs.load_section(section, specs.ValidationSection)
+    comparison.compare(
+        study.validation, study.frameworks, summaries, output, preset=study.preset, tuning_policy=study.policy
+    )
+
+
+def verdicts(results: Path) -> None:
+    """Print one line per framework and where the report is."""
+    from evomix.statistics.verdict import verdict_line
+
+    files = sorted((results / "validation").glob("*.json"))
+    if not files:
+        raise UserError(f"no validation under {results}; run the workflow first (make demo)")
+    for path in files:
+        print(verdict_line(read_json(path, "validation")))
+    print(f"report: {results / 'report.html'}")
+
+
+def build_report(output: Target) -> None:
+    """Write the self-contained HTML report of the results folder that holds OUTPUT."""
+    from evomix.report import build
+
+    build.build(output.parent, output)
+
+
+def write_reference(
+    table: Annotated[Path, typer.Option("--table")] = Path("config/README.md"),
+    schema: Annotated[Path, typer.Option("--schema")] = Path("workflow/schemas/config.schema.json"),
+) -> None:
+    """Write the generated options table and JSON schema of the config."""
+    from evomix import reference
+
+    write_text(table, reference.options_table())
+    write_text(schema, reference.json_schema())

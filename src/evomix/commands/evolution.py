@@ -1,0 +1,121 @@
+"""Commands of the gate and of the search."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evomix import config as settings
+from evomix import specs
+from evomix.artifacts import canonical_json, digest_file, write_json
+from evomix.commands.options import (
+    ArmName,
+    Best,
+    FrameworkName,
+    Output,
+    SearchSpecFile,
+    Section,
+    Stats,
+    Target,
+    Training,
+    arm_of,
+    framework_of,
+)
+
+
+def gate(file: Path, framework: FrameworkName) -> None:
+    """Check a mechanism file and print one JSON record; exit status 0 accepts, 1 refuses."""
+    from evomix.gate import gate as gates
+
+    record = gates.gate(file, framework_of(framework))
+    print(canonical_json(record), end="")
+    if not record["accepted"]:
+        sys.exit(1)
+
+
+def certify(file: Path, output: Target, framework: FrameworkName) -> None:
+    """Write the certificate of a frozen variant: the gate's record, accepted or not."""
+    from evomix.gate import gate as gates
+
+    write_json(output, "certificate", {"mechanism": digest_file(file), **gates.gate(file, framework_of(framework))})
+
+
+def write_search_spec(
+    sizes: list[Path],
+    framework: FrameworkName,
+    role: Annotated[Path, typer.Option("--role", help="section file of the role")],
+    judgement: Annotated[Path, typer.Option("--judgement", help="section file `judgement`")],
+    training: Training,
+    stats: Stats,
+    best: Best,
+    output: Output,
+) -> None:
+    """Write how candidates, the baseline or finalists are judged."""
+    spec = specs.make_search_spec(
+        framework=framework_of(framework),
+        role=role,
+        judgement=judgement,
+        training=training,
+        stats=stats,
+        best=best,
+        sizes={path.stem.removeprefix("size-"): path for path in sizes},
+    )
+    specs.write_spec(output, spec)
+
+
+def evaluate(
+    candidate: Path,
+    spec: SearchSpecFile,
+    output: Output,
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="evaluation of the standard")] = None,
+) -> None:
+    """Gate and train one candidate over all sizes and seeds of SPEC, and score it against the baseline."""
+
+
+def seed_population(
+    mechanism: Path,
+    evaluation: Path,
+    section: Section,
+    framework: FrameworkName,
+    arm: ArmName,
+    output: Output,
+) -> None:
+    """Start an arm's database from an evaluated mechanism."""
+    from evomix.evolution import seed
+
+    proposing = specs.load_section(section, settings.Proposing)
+    seed.seed_population(proposing, framework_of(framework), arm_of(arm), [(mechanism, evaluation)], output)
+
+
+def propose(
+    population: Path,
+    section: Section,
+    spec: SearchSpecFile,
+    arm: ArmName,
+    wave: Annotated[int, typer.Option("--wave")],
+    output: Output,
+) -> None:
+    """Propose the candidates of one wave into the folder OUTPUT."""
+    from evomix.evolution import propose as proposals
+
+    search = specs.read_spec(spec, specs.SearchSpec)
+    proposals.propose(specs.load_section(section, settings.Proposing), search, arm_of(arm), wave, population, output)
+
+
+def tell(
+    evaluations: list[Path],
+    section: Section,
+    population: Annotated[Path, typer.Option("--population", help="population before the wave")],
+    framework: FrameworkName,
+    arm: ArmName,
+    wave: Annotated[int, typer.Option("--wave")],
+    output: Output,
+) -> None:
+    """Add one wave's evaluations to the database, in the order of the slots."""
+    from evomix.evolution import tell as telling
+
+    proposing = specs.load_section(section, settings.Proposing)
+    telling.tell(proposing, framework_of(framework), arm_of(arm), wave, population, evaluations, output)

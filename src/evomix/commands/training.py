@@ -1,0 +1,119 @@
+"""Commands that tune, specify and train runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evomix import config as settings
+from evomix import specs
+from evomix.commands.options import (
+    Best,
+    FrameworkName,
+    Mechanism,
+    Output,
+    Section,
+    SizeFile,
+    Stats,
+    Target,
+    Training,
+    VariantName,
+    framework_of,
+)
+from evomix.errors import UserError
+
+
+def design_trials(section: Path, output: Target) -> None:
+    """Ask Optuna for all trials of the design."""
+    from evomix.tuning import study
+
+    study.design(specs.load_section(section, settings.Tuning), output)
+
+
+def run_trials(
+    design: Path,
+    output: Target,
+    section: Section,
+    training: Training,
+    size: SizeFile,
+    mechanism: Mechanism,
+    stats: Stats,
+    framework: FrameworkName,
+    variant: VariantName,
+    worker: Annotated[int, typer.Option("--worker")],
+    workers: Annotated[int, typer.Option("--workers")],
+) -> None:
+    """Train one worker's share of the trials; finished trials are kept."""
+    from evomix.training.contained import train_contained
+    from evomix.tuning import study
+
+    run = specs.make_trial_spec(
+        framework=framework_of(framework),
+        variant=variant,
+        mechanism=mechanism,
+        stats=stats,
+        training=training,
+        size_section=size,
+        tuning=section,
+    )
+    study.run_trials(run, design, worker, workers, output.parent, output, train_contained)
+
+
+def choose_hyperparameters(
+    workers: list[Path],
+    section: Section,
+    policy: Annotated[Path, typer.Option("--policy", help="section file `policy`")],
+    design: Annotated[Path, typer.Option("--design", help="design.json")],
+    output: Output,
+) -> None:
+    """Fit the response surface of all trials and write its optimum."""
+    from evomix.tuning import study
+
+    labels = specs.load_section(policy, specs.PolicySection)
+    study.choose(specs.load_section(section, settings.Tuning), design, workers, output.parent, policy=labels.policy)
+
+
+def write_run_spec(
+    output: Target,
+    framework: FrameworkName,
+    variant: VariantName,
+    size_name: Annotated[str, typer.Option("--size-name")],
+    seed: Annotated[int, typer.Option("--seed")],
+    mechanism: Mechanism,
+    stats: Stats,
+    training: Training,
+    size: SizeFile,
+    best: Best,
+) -> None:
+    """Write the spec of one run."""
+    spec = specs.make_run_spec(
+        framework=framework_of(framework),
+        variant=variant,
+        size=size_name,
+        seed=seed,
+        mechanism=mechanism,
+        stats=stats,
+        training=training,
+        size_section=size,
+        best=best,
+    )
+    specs.write_spec(output, spec)
+
+
+def train(spec: Path) -> None:
+    """Train the run of SPEC in the sandbox; its files are written beside SPEC, an interrupted run resumes."""
+    from evomix.training.contained import RunFailed, train_contained
+
+    try:
+        train_contained(specs.read_spec(spec, specs.RunSpec), spec.parent)
+    except RunFailed as error:
+        raise UserError(f"training {spec.parent} failed: {error}") from None
+
+
+def train_worker(spec: Path, folder: Path) -> None:
+    """Train in this very process: what `train` runs inside the sandbox."""
+    from evomix.training import engine
+
+    engine.train(specs.read_spec(spec, specs.RunSpec), folder)
