@@ -29,7 +29,7 @@ def fit_many(n_arms: tuple[Floats, Floats], means_RK: tuple[Floats, Floats]) -> 
     """Fit E ≥ 0, A, A' and α by least squares to R replicates of size means at once; each result has shape (R,).
 
     A's are losses above E at the reference size (geometric mean of the standard's N). `at_edge` marks replicates
-    whose best α lies on the edge of the grid: the data do not bound the exponent.
+    whose best α lies on the edge of the grid or whose E is 0: the data do not tell the floor from the exponent.
     """
     reference = float(np.exp(np.mean(np.log(n_arms[0]))))
     loss_RP = np.concatenate(means_RK, axis=1)
@@ -46,7 +46,7 @@ def fit_many(n_arms: tuple[Floats, Floats], means_RK: tuple[Floats, Floats]) -> 
         error = np.sum((loss_RP - chosen_R3 @ design.T) ** 2, axis=1)
         better = (error < best) & (chosen_R3[:, 1] > 0) & (chosen_R3[:, 2] > 0)
         best = np.where(better, error, best)
-        edge = np.where(better, index in (0, len(GRID) - 1), edge)
+        edge = np.where(better, (index in (0, len(GRID) - 1)) | (chosen_R3[:, 0] <= 0), edge)
         for name, values in zip(("E", "A", "A_evolved"), chosen_R3.T, strict=True):
             result[name] = np.where(better, values, result[name])
         result["alpha"] = np.where(better, alpha, result["alpha"])
@@ -81,12 +81,12 @@ def power_law(
     estimates = {**point, "ratio": point["A_evolved"] / point["A"], "multiplier": multiplier(point)}
     names = ("E", "alpha", "A", "A_evolved", "ratio", "multiplier")
     intervals = {name: [math.nan, math.nan] for name in names}
-    unbounded = float(point["at_edge"][0])
+    unidentified = float(point["at_edge"][0])
     if seeds >= 2:
         draws = rng.integers(0, seeds, size=(resamples, seeds))
         drawn = fit_many(n_arms, (loss_SK[0][draws].mean(axis=1), loss_SK[1][draws].mean(axis=1)))
         drawn = {**drawn, "ratio": drawn["A_evolved"] / drawn["A"], "multiplier": multiplier(drawn)}
-        unbounded = float(np.mean((drawn["at_edge"] > 0) | np.isnan(drawn["alpha"])))
+        unidentified = float(np.mean((drawn["at_edge"] > 0) | np.isnan(drawn["alpha"])))
         for name in names:
             kept = drawn[name][np.isfinite(drawn[name])]
             if len(kept):
@@ -97,5 +97,5 @@ def power_law(
         "rss": float(point["rss"][0]),
         "df": 2 * sizes - 4,
         "resamples": resamples if seeds >= 2 else 0,
-        "unbounded_share": unbounded,
+        "unidentified_share": unidentified,
     }

@@ -11,7 +11,7 @@ from evomix.config import Validation
 PROTOCOL = Path(__file__).resolve().parents[3] / "PROTOCOL.md"
 """The pre-registration at the root of the repository; absent when the package is installed without it."""
 
-REGISTERED = "unregistered"
+REGISTERED = "7eb2ca55b87a4d45d66a63f76db11f9b4aa9106472a62b5865060f9fd8eadaaa"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {

@@ -166,10 +166,10 @@ def _warnings(grid: Grid, blocks: dict[str, Any], law: dict[str, Any] | None, al
             found.append(f"the loss of {arm} does not fall with size, so its slope says nothing about scaling")
     if law is None:
         found.append("E + A·N^−α is not fitted: it needs at least three sizes")
-    elif law["unbounded_share"] > 0.05:
+    elif law["unidentified_share"] > 0.05:
         found.append(
-            f"the data do not bound the exponent α in {law['unbounded_share']:.0%} of bootstrap fits: E, α and the "
-            "parameter multiplier are illustrations"
+            f"in {law['unidentified_share']:.0%} of bootstrap fits the data do not tell the floor E from the exponent α; "
+            "both are illustrations, and so is the parameter multiplier"
         )
     return found
 
@@ -186,7 +186,8 @@ def analyse(grid: Grid, framework: str, alpha: float, variants: tuple[str, str] 
     if kept:
         gain = line_fits(np.log(grid.n["evolved"]), grid.loss["evolved"][kept])[0]
         base = line_fits(np.log(grid.n["standard"]), grid.loss["standard"][kept])[0]
-        test = paired_t(base - gain, alpha)
+        gap = base - gain
+        test = paired_t(np.where(np.abs(gap) > 1e-12 * np.abs(base), gap, 0.0), alpha)
         comparison = {
             "mean": test.mean, "ci": [test.low, test.high], "t": test.t, "df": test.df, "p": test.p,
             "meaning": "slope of standard − slope of evolved; positive: the evolved loss falls faster with size",

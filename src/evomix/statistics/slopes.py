@@ -74,11 +74,15 @@ def ancova(
 
     x = log_n - centre
     design = np.column_stack([np.ones_like(x), x, evolved, x * evolved])
-    fit = OLS(loss, design).fit(cov_type="cluster", cov_kwds={"groups": clusters.astype(int)}, use_t=True)
-    low_high = fit.conf_int(alpha)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fit = OLS(loss, design).fit(cov_type="cluster", cov_kwds={"groups": clusters.astype(int)}, use_t=True)
+        low_high = fit.conf_int(alpha)
+    rounding = 1e-12 * float(np.max(np.abs(loss)))
 
     def term(index: int, sign: int) -> dict[str, Any]:
         bounds = sorted(sign * float(bound) for bound in low_high[index])
+        if not fit.bse[index] > rounding:
+            return {"estimate": sign * float(fit.params[index]), "se": 0.0, "t": None, "p": None, "ci": [None, None]}
         return {
             "estimate": sign * float(fit.params[index]),
             "se": float(fit.bse[index]),

@@ -1,0 +1,182 @@
+"""The phases validation and comparison on files: verdicts, criteria, the diverged rule, bytes that do not wander."""
+
+import json
+import random
+import re
+
+import pytest
+
+from evomix.artifacts import read_json
+from evomix.config import Validation
+from evomix.errors import UserError
+from evomix.statistics import comparison, scaling_law, validation
+from evomix.statistics.registration import PROTOCOL, REGISTERED, departures, protocol_digest
+from evomix.statistics.verdict import verdict_line
+from statistics_study import FRAMEWORKS, noisy_loss, write_study, write_summary
+
+FIRST, SECOND, THIRD = FRAMEWORKS
+
+
+def run(folder, loss, count=10, frameworks=FRAMEWORKS, shuffle=False, variants=("standard", "evolved")):
+    """Carry a synthetic study through all three phases; return the validation JSONs by framework."""
+    seeds = list(range(42, 42 + count))
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(folder, loss, seeds, frameworks)
+    if shuffle:
+        random.Random(1).shuffle(paths)
+    laws = {name: folder / "scaling" / f"{name}.json" for name in frameworks}
+    for name, path in laws.items():
+        own = [item for item in paths if f"/{name}/" in str(item)]
+        scaling_law.fit(name, own, path, preset="test", tuning_policy="joint", variants=variants)
+    validation.validate(
+        settings,
+        frameworks,
+        paths,
+        laws,
+        folder / "validation",
+        preset="test",
+        tuning_policy="joint",
+        variants=variants,
+    )
+    comparison.compare(settings, frameworks, paths, folder / "comparison.json", preset="test", tuning_policy="joint")
+    return {name: read_json(folder / "validation" / f"{name}.json", "validation") for name in frameworks}
+
+
+def criteria(result):
+    return {item["name"]: item["verdict"] for item in result["criteria"] + result["strong_criteria"]}
+
+
+def test_three_known_effects_get_the_three_verdicts(tmp_path):
+    results = run(tmp_path, noisy_loss({FIRST: 0.03, SECOND: -0.03, THIRD: 0.0}))
+    assert {name: result["verdict"]["word"] for name, result in results.items()} == {
+        FIRST: "better", SECOND: "worse", THIRD: "equivalent"
+    }  # fmt: skip
+    better = results[FIRST]
+    assert better["difference"]["mean"] == pytest.approx(0.03, abs=0.005)
+    assert better["success"]
+    assert better["strong_success"]
+    assert set(criteria(better).values()) == {"met", "not measured"}
+    assert criteria(better)["interpretable"] == "not measured"
+    assert not results[SECOND]["success"]
+    assert criteria(results[SECOND])["significance"] == "not met"
+    assert [row["seed"] for row in better["per_seed"]] == list(range(42, 52))
+    assert better["primary"]["holm_p"] >= better["primary"]["p"]
+    line = verdict_line(better)
+    assert line.startswith(f"{FIRST}: evolved is better than standard — gain +0.0")
+    assert "\n" not in line
+
+
+def test_comparison_finds_the_framework_that_differs(tmp_path):
+    run(tmp_path, noisy_loss({FIRST: 0.03}))
+    result = read_json(tmp_path / "comparison.json", "comparison")
+    assert result["variants"][FIRST]["rank"] == 1
+    assert {row["lower"] for row in result["contrasts"]} == {FIRST, None}
+    assert result["anova"]["p_corrected"] < 1e-6
+    assert result["sentence"].count("is lower than") == 2
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.02])
+def test_two_seeds_do_not_crash_and_claim_little(tmp_path, gain):
+    results = run(tmp_path, noisy_loss({FIRST: gain}), count=2)
+    assert any("no exact test can give p below 0.5" in warning for warning in results[FIRST]["warnings"])
+    assert results[FIRST]["robust"]["wilcoxon_p"] in (0.5, 1.0)
+
+
+def test_exact_copy_is_equivalent_never_better(tmp_path):
+    def copy(framework, variant, size, seed):
+        return noisy_loss({})(framework, "standard", size, seed)
+
+    results = run(tmp_path, copy)
+    for result in results.values():
+        assert result["verdict"]["word"] == "equivalent"
+        assert result["primary"]["p"] == 1.0
+        assert result["degenerate"]
+
+
+def test_same_bytes_whatever_the_order_of_the_files(tmp_path):
+    loss = noisy_loss({FIRST: 0.01}, diverged=[(SECOND, "evolved", 43)])
+    run(tmp_path / "a", loss)
+    run(tmp_path / "b", loss, shuffle=True)
+    for name in [*(f"validation/{name}.json" for name in FRAMEWORKS), "comparison.json", f"scaling/{FIRST}.json"]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_diverged_runs_follow_the_registered_rule(tmp_path):
+    once = run(tmp_path / "once", noisy_loss({FIRST: 0.03}, diverged=[(FIRST, "evolved", 42)]))[FIRST]
+    assert once["primary"]["test"].startswith("exact signed-rank")
+    # Nine of nine finished pairs favour evolved, yet one lost run ranks above them all: W = 45 − 10, p = 86/1024.
+    assert once["primary"]["p"] == pytest.approx(86 / 1024)
+    assert once["verdict"]["word"] == "inconclusive"
+    assert once["agreement"] == {"agree": 9, "seeds": 10, "share": 0.9}
+    assert once["difference"]["pairs"] == 9
+    assert once["diverged"] == {"standard": [], "evolved": [42]}
+    assert criteria(once)["across_sizes"] == "not met"
+    assert once["per_seed"][0]["evolved"] is None
+    standard_lost = [(FIRST, "standard", seed) for seed in range(42, 52)]
+    robust = run(tmp_path / "standard", noisy_loss({}, diverged=standard_lost))[FIRST]
+    assert robust["verdict"]["word"] == "better"
+    assert robust["difference"]["mean"] is None
+    both = run(
+        tmp_path / "both", noisy_loss({}, diverged=standard_lost + [(FIRST, "evolved", s) for s in range(42, 52)])
+    )
+    assert both[FIRST]["verdict"]["word"] == "inconclusive"
+    assert both[FIRST]["primary"]["p"] == 1.0
+
+
+def test_a_diverged_run_in_one_arm_forbids_equivalence(tmp_path):
+    lost = run(tmp_path, noisy_loss({}, noise=1e-4, diverged=[(FIRST, "standard", 42)]))
+    assert lost[FIRST]["equivalence"]["equivalent"]
+    assert lost[FIRST]["verdict"]["word"] == "inconclusive"
+    assert lost[SECOND]["verdict"]["word"] == "equivalent"
+
+
+def test_results_carry_the_protocol_and_no_machine(tmp_path):
+    result = run(tmp_path, noisy_loss({}), count=3, frameworks=[FIRST])[FIRST]
+    assert result["protocol"]["digest"] == REGISTERED
+    assert not result["protocol"]["changed"]
+    assert result["protocol"]["departures"] == ["seeds is 3, registered 10"]
+    assert result["tuning_policy"] == "joint"
+    assert result["provenance"]["preset"] == "test"
+    text = json.dumps(result)
+    assert str(tmp_path) not in text
+    assert "NaN" not in text
+
+
+def test_protocol_file_is_the_registered_one(tmp_path):
+    assert protocol_digest() == REGISTERED, "PROTOCOL.md changed: log the amendment in it and set REGISTERED anew"
+    edited = tmp_path / "PROTOCOL.md"
+    edited.write_text(PROTOCOL.read_text(encoding="utf-8").replace("0.05", "0.10"), encoding="utf-8")
+    assert protocol_digest(edited) != REGISTERED
+    assert protocol_digest(tmp_path / "absent.md") is None
+    edited.write_bytes(PROTOCOL.read_bytes().replace(b"\n", b"\r\n"))
+    assert protocol_digest(edited) == REGISTERED
+
+
+def test_departures_name_key_and_registered_value():
+    assert departures(Validation(size="1M", seeds=list(range(42, 52)))) == []
+    assert departures(Validation(size="1M", seeds=list(range(42, 52)), alpha=0.1)) == ["alpha is 0.1, registered 0.05"]
+
+
+def test_missing_and_doubled_runs_cost_one_sentence(tmp_path):
+    seeds = [42, 43]
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(tmp_path, noisy_loss({}), seeds, [FIRST])
+    kept = [path for path in paths if not str(path).endswith("evolved/1M/seed_43/summary.json")]
+    with pytest.raises(UserError, match=re.escape("coefficient_dynamics/evolved at size 1M for seeds [43]")):
+        validation.validate(settings, [FIRST], kept, {}, tmp_path / "out")
+    with pytest.raises(UserError, match="given twice"):
+        validation.validate(settings, [FIRST], [*paths, *paths], {}, tmp_path / "out")
+    broken = write_summary(tmp_path / "broken", FIRST, "standard", "1M", 42, 1.0)
+    broken.write_text(broken.read_text(encoding="utf-8").replace('"loss"', '"los"'), encoding="utf-8")
+    with pytest.raises(UserError, match="no field `loss`"):
+        validation.validate(settings, [FIRST], [broken], {}, tmp_path / "out")
+
+
+def test_without_a_scaling_law_equivalence_is_never_claimed(tmp_path):
+    seeds = list(range(42, 52))
+    paths = write_study(tmp_path, noisy_loss({}, noise=1e-5), seeds, [FIRST])
+    validation.validate(Validation(size="1M", seeds=seeds), [FIRST], paths, {}, tmp_path / "out")
+    result = read_json(tmp_path / "out" / f"{FIRST}.json", "validation")
+    assert result["equivalence"]["margin"] is None
+    assert result["verdict"]["word"] == "inconclusive"
+    assert criteria(result)["across_sizes"] == "not measured"
