@@ -15,6 +15,9 @@ from pathlib import Path
 PACKAGE = "evomix"
 _ROOT = Path(__file__).resolve().parent
 _RESOURCES = (".md", ".j2", ".css", ".js", ".mplstyle")
+_RESOURCE_PACKAGES = {"evolution", "report", "figures"}
+_SETTLED = frozenset(f"{PACKAGE}.{name}" for name in ("config", "specs", "errors", "fingerprint", "provenance"))
+"""Modules that decide no number on their own: what they yield reaches rules as files (sections, specs) or labels."""
 
 
 def _file_of(module: str) -> Path | None:
@@ -53,17 +56,23 @@ def _imports(tree: ast.Module) -> set[str]:
 
 @functools.cache
 def _module(module: str) -> tuple[str, frozenset[str]]:
-    """Return the hash of one module's logic (and of resource files beside a package) and its first-party imports."""
+    """Return the hash of one module's logic and its first-party imports."""
     path = _file_of(module)
     if path is None:
         raise ModuleNotFoundError(f"no first-party module {module}")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports = frozenset(_imports(tree))
     digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode())
-    for resource in sorted(item for item in path.parent.rglob("*") if item.suffix in _RESOURCES):
-        if module.split(".")[-1] in {"build", "prompts"}:
-            digest.update(resource.name.encode() + resource.read_bytes())
-    return digest.hexdigest(), imports
+    return digest.hexdigest(), imports - _SETTLED
+
+
+@functools.cache
+def _resources(package: str) -> str:
+    """Return the hash of the prompts, templates and styles of a package."""
+    digest = hashlib.sha256()
+    for path in sorted(item for item in (_ROOT / package).rglob("*") if item.suffix in _RESOURCES):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache
@@ -75,4 +84,8 @@ def fingerprint(*modules: str) -> str:
             seen.add(name)
             pending.append(name)
     lines = [f"{name} {_module(name)[0]}" for name in sorted(seen)]
+    lines += [
+        f"{package} {_resources(package)}"
+        for package in sorted({name.split(".")[1] for name in seen} & _RESOURCE_PACKAGES)
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
