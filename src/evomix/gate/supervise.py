@@ -67,7 +67,7 @@ class Supervisor:
             self.stop("threads")
 
     def collect(self, streams: dict[str, int], shown: dict[str, BinaryIO]) -> dict[str, bytes]:
-        """Read the named descriptors until the child is gone; return the last 64 KiB of each. `shown` ones are copied."""
+        """Read the named descriptors until the child is gone; return the last 64 KiB of each, copy `shown` ones."""
         kept = dict.fromkeys(streams, b"")
         pending = {descriptor: name for name, descriptor in streams.items()}
         looked = 0.0
