@@ -55,8 +55,11 @@ _TENSOR = _words(
 
 _TORCH = _words(
     """
-                                     16 2 4 6 _as _similarity _stack an an ast_tensors ce ce diag enate ian_prod id
-    ike ike ize like ndices ndices oid plex sor sor sorted t_1d t_2d t_3d x x128 x64
+    Size Tensor arange as_tensor atleast_1d atleast_2d atleast_3d bfloat16 block_diag bool broadcast_tensors
+    bucketize cartesian_prod cat cdist column_stack complex complex128 complex64 concat concatenate
+    cosine_similarity double dstack e einsum eye finfo float float16 float32 float64 full full_like half hstack inf
+    int int16 int32 int64 int8 is_complex is_tensor linspace logspace long meshgrid ones ones_like pi polar
+    searchsorted stack std_mean tensor trapezoid tril_indices triu_indices uint8 var_mean vstack zeros zeros_like
     """,
     "torch.",
 )

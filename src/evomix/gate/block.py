@@ -247,7 +247,7 @@ class Visitor:
 
     def _check_draw(self, node: ast.AST, what: str) -> None:
         if self.function not in _BUILDING:
-            hint = "Draw random numbers only in __init__ or initialise and keep them as a buffer; a forward pass draws none."
+            hint = "Draw random numbers in __init__ or initialise and keep them as a buffer; a forward pass draws none."
             self.refuse("randomness", node, what, "in __init__ and initialise", hint)
 
     def _check_self(self, node: ast.Attribute) -> None:
