@@ -1,0 +1,55 @@
+"""Identity of candidates and programs: what counts as the same mechanism, and ids without chance.
+
+Two candidates are the same when their syntax trees are, comments, docstrings and formatting aside; a duplicate never
+reaches a training. Program ids are uuid5 of what they name, so that two runs of a search give the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import uuid
+
+from evomix.artifacts import digest_text
+
+NAMESPACE = uuid.UUID("6f0a3c1e-2a54-5d0b-9d1c-5b1f8f0e7a11")
+"""Namespace of all program ids of evomix."""
+
+_BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def normalised(source: str) -> str:
+    """Return the source as its syntax tree says it: without comments, docstrings and formatting.
+
+    Methods stand in alphabetical order, and `flops` is left out: it states a cost and mixes nothing. Raises SyntaxError
+    when `source` is not Python.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, _BODIES) and node.body:
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            if documented and isinstance(first.value.value, str):  # type: ignore[attr-defined]
+                node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ClassDef):
+            methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name != "flops"]
+            others = [item for item in node.body if not isinstance(item, ast.FunctionDef)]
+            node.body = [*others, *sorted(methods, key=lambda item: item.name)] or [ast.Pass()]
+    return ast.unparse(tree) + "\n"
+
+
+def candidate_digest(source: str) -> str:
+    """Return the SHA-256 of the normalised source (of the text itself when it is not Python)."""
+    try:
+        return digest_text(normalised(source))
+    except (SyntaxError, ValueError, RecursionError):
+        return digest_text(source)
+
+
+def program_id(*names: str | int) -> str:
+    """Return the id of a program: the uuid5 of its names (framework, arm, place in the search, …)."""
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join(map(str, names))))
+
+
+def complexity(source: str) -> float:
+    """Return the number of syntax-tree nodes of the normalised source, the search's measure of complexity."""
+    return float(sum(1 for _ in ast.walk(ast.parse(normalised(source)))))
