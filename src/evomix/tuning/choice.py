@@ -1,0 +1,145 @@
+"""From all trials of a variant to its hyper-parameters: the cautious optimum of the response surface.
+
+Chosen is the point with the least expected loss plus one standard error: where the surface is ill known (corners of
+the space, few trials) an optimum has to be the better by more. A point whose nearest trial diverged is never chosen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evomix.artifacts import digest_file, read_json, write_json, write_table
+from evomix.config import Tuning
+from evomix.errors import UserError
+from evomix.provenance import provenance
+from evomix.streams import numpy_stream
+from evomix.tuning import journal, surface
+from evomix.tuning.search_space import NAMES, Dimension, coordinates, dimensions, grid
+
+_DRAWS = 400
+
+
+def gather(design: Path, worker_files: list[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return whose trials these are, and the trials of the design with their results, in the design's order.
+
+    Raises UserError when a worker used another design or variant, or when a trial is missing: variants are tuned with
+    equal budgets or not at all.
+    """
+    planned = read_json(design, "tuning_design")["trials"]
+    digest = digest_file(design)
+    owners, results = [], {}
+    for path in worker_files:
+        content = read_json(path, "tuning_worker")
+        if content["design"] != digest:
+            raise UserError(f"{path} was made from another design than {design}; delete it and run the workflow again")
+        owners.append({key: content[key] for key in ("framework", "variant", "size")})
+        results.update({trial["number"]: trial for trial in content["trials"]})
+    if not owners or any(owner != owners[0] for owner in owners):
+        raise UserError(
+            f"the worker files {', '.join(map(str, worker_files))} are not of one variant; name one's alone"
+        )
+    missing = [trial["number"] for trial in planned if trial["number"] not in results]
+    if missing:
+        raise UserError(f"trials {missing} of {design} have no result; run the workers that train them")
+    return owners[0], [{**results[trial["number"]], **trial} for trial in planned]
+
+
+def choose(
+    tuning: Tuning, design: Path, worker_files: list[Path], output: Path, *, policy: Literal["joint", "shared"]
+) -> None:
+    """Write `output` (best.json), and beside it trials.parquet and study.journal.
+
+    `chosen` holds the hyper-parameters; the rest says how well they are known: expected loss with standard error, noise
+    of a trial, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of the optima
+    that the trials leave possible, budget. Losses in nats per token. Raises UserError with fewer than four finished
+    trials.
+    """
+    import pandas as pd
+
+    owner, trials = gather(design, worker_files)
+    space = dimensions(tuning)
+    active = tuple(index for index, dimension in enumerate(space) if dimension.active)
+    points = coordinates(space, trials)
+    finished = np.array([trial["loss"] is not None for trial in trials])
+    losses = np.array([trial["loss"] for trial in trials if trial["loss"] is not None])
+    fitted = surface.fit(points[finished], losses, active)
+    at_trials, _ = fitted.predict(points)
+
+    candidates = grid(space)
+    candidates = candidates[_near_finished(candidates, points, finished)]
+    expected, error = fitted.predict(candidates)
+    index = int(np.argmin(expected + error))
+    draws = fitted.draw(candidates, numpy_stream(tuning.seed, "surface"), _DRAWS)
+    optima = candidates[draws.argmin(axis=0)]
+    luckiest = int(np.flatnonzero(finished)[losses.argmin()])
+
+    frame = pd.DataFrame(trials)[["number", *NAMES, "status", "reason", "loss", "spec_digest"]]
+    frame["loss"] = frame["loss"].astype("float64")
+    write_table(output.parent / "trials.parquet", frame.assign(predicted=at_trials))
+    journal.tell(output.parent / "study.journal", f"{owner['framework']}/{owner['variant']}", space, trials)
+    write_json(
+        output,
+        "tuning",
+        {
+            **owner,
+            "policy": policy,
+            "chosen": _values(space, candidates[index]),
+            "at_edge": [space[item].name for item in active if abs(candidates[index, item]) == 1],
+            "predicted": {"loss": _short(expected[index]), "standard_error": _short(error[index])},
+            "expected_regret": _short((draws[index] - draws.min(axis=0)).mean()),
+            "possible": {
+                space[item].name: [space[item].value(float(end)) for end in np.quantile(optima[:, item], [0.05, 0.95])]
+                for item in active
+            },
+            "residual_sd": _short(fitted.residual_sd),
+            "luckiest": {
+                **{key: trials[luckiest][key] for key in ("number", *NAMES, "loss")},
+                "predicted": _short(at_trials[luckiest]),
+                "optimism": _short(at_trials[luckiest] - trials[luckiest]["loss"]),
+            },
+            "surface": _described(fitted, space, active),
+            "trials": {"planned": len(trials), "finished": len(losses), "failed": len(trials) - len(losses)},
+            "budget": {"trials": len(trials), "steps": tuning.steps, "total_steps": len(trials) * tuning.steps},
+            "design": digest_file(design),
+            "provenance": provenance("evomix.tuning.choice", tuning_policy=policy),
+        },
+    )
+
+
+def _near_finished(
+    candidates: npt.NDArray[np.float64], points: npt.NDArray[np.float64], finished: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return which candidates have a finished trial as their nearest trial."""
+    squares = ((candidates[:, None, :] - points[None, :, :]) ** 2).sum(axis=2)
+    near: npt.NDArray[np.bool_] = squares[:, finished].min(axis=1) <= squares.min(axis=1)
+    return near
+
+
+def _values(space: tuple[Dimension, ...], point: npt.NDArray[np.float64]) -> dict[str, float | int]:
+    return {item.name: item.value(float(place)) for item, place in zip(space, point, strict=True)}
+
+
+def _described(fitted: surface.Surface, space: tuple[Dimension, ...], active: tuple[int, ...]) -> dict[str, Any]:
+    """Return the surface in words and numbers: coefficients over coordinates in [−1, 1], and terms left out."""
+
+    def name(term: surface.Term) -> str:
+        return " × ".join(space[item].name for item in term) or "constant"
+
+    full = surface.terms(10**6, active)
+    return {
+        "coefficients": {
+            name(term): _short(value) for term, value in zip(fitted.terms, fitted.coefficients, strict=True)
+        },
+        "left_out": [name(term) for term in full if term not in fitted.terms],
+        "penalty": _short(fitted.penalty),
+        "degrees_of_freedom": _short(fitted.degrees_of_freedom),
+    }
+
+
+def _short(value: float) -> float:
+    """Return `value` with six significant digits, so that rounding errors of a linear algebra library do not show."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,93 @@
+"""One worker's share of a variant's trials: each is an ordinary training in its own folder.
+
+Workers share nothing but the design, so a killed worker blocks nobody: started again, it keeps finished trials and the
+engine resumes the one that was under way from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evomix.artifacts import digest_file, read_json, write_json
+from evomix.errors import UserError
+from evomix.fingerprint import fingerprint
+from evomix.specs import RunSpec, spec_digest, write_spec
+
+Trainer = Callable[[RunSpec, Path], dict[str, Any]]
+"""Trains a spec in a folder, resumable, and returns what it wrote as summary.json."""
+
+ENGINE = "evomix.training.engine"
+"""Module whose code decides a trial's loss: a finished trial of other code is not kept."""
+
+
+def trial_spec(run: RunSpec, trial: dict[str, Any], steps: int) -> RunSpec:
+    """Return the spec of one trial: the run's, with the trial's hyper-parameters and number of steps."""
+    names = ("learning_rate", "warmup_steps", "weight_decay", "batch_size")
+    optimisation = run.optimisation.model_copy(update={"steps": steps, **{name: trial[name] for name in names}})
+    return run.model_copy(update={"optimisation": optimisation})
+
+
+def run_trials(
+    run: RunSpec, design: Path, worker: int, workers: int, folder: Path, output: Path, *, train: Trainer
+) -> None:
+    """Train the trials whose number leaves `worker` on division by `workers`; write their results to `output`.
+
+    `run` gives everything but the hyper-parameters; `train` is the training to use (in the sandbox, for code that
+    was evolved). Each trial lives in folder/trial_{number}/. A diverged or failed training is a result, not an error.
+    """
+    if not 0 <= worker < workers:
+        raise UserError(f"worker {worker} does not exist among {workers} workers; they are numbered from 0")
+    content = read_json(design, "tuning_design")
+    mine = [trial for trial in content["trials"] if trial["number"] % workers == worker]
+    records = []
+    for place, trial in enumerate(mine, start=1):
+        spec = trial_spec(run, trial, content["steps"])
+        summary = _train(spec, folder / f"trial_{trial['number']}", train)
+        told = "no loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
+        print(
+            f"trial {trial['number']} ({place} of {len(mine)}): {summary['status']}, {told}",
+            file=sys.stderr,
+            flush=True,
+        )
+        kept = {key: summary.get(key) for key in ("status", "reason", "loss", "steps")}
+        records.append({"number": trial["number"], "spec_digest": spec_digest(spec), **kept})
+    write_json(
+        output,
+        "tuning_worker",
+        {
+            "framework": run.framework,
+            "variant": run.variant,
+            "size": run.size,
+            "worker": worker,
+            "design": digest_file(design),
+            "trials": records,
+        },
+    )
+
+
+def _train(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
+    """Return the trial's summary, training it unless this very trial has been finished by this very code."""
+    identity = {"spec_digest": spec_digest(spec), "code": fingerprint(ENGINE)}
+    if folder.exists() and not _is_same(folder / "trial.json", identity):
+        shutil.rmtree(folder)
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        write_spec(folder / "spec.json", spec)
+        write_json(folder / "trial.json", "trial", identity)
+        train(spec, folder)
+    content = read_json(summary, "training")
+    if content["spec_digest"] != identity["spec_digest"]:
+        raise UserError(f"{summary} belongs to another spec; delete {folder} and run the workflow again")
+    return content
+
+
+def _is_same(path: Path, identity: dict[str, str]) -> bool:
+    try:
+        content = read_json(path, "trial")
+    except UserError:
+        return False
+    return all(content.get(key) == value for key, value in identity.items())
