@@ -92,7 +92,7 @@ def write_sections(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None
         "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS), "frameworks": list(frameworks), "alpha": 0.05},
         "scaling": {"sizes": list(SIZES), "seeds": list(SEEDS)},
         "policy": {"policy": "joint", "preset": "test"},
-        "judgement": {"sizes": list(SIZES), "fitness": "slope", "margin": 0.0},
+        "judgement": {"sizes": list(SIZES), "fitness": "slope", "margin": 0.0, "seeds": [1, 2]},
     }
     for name, section in sections.items():
         write_text(root / "config" / f"{name}.json", json.dumps(section))
@@ -131,10 +131,60 @@ def write_mechanisms(root: Path, framework: str) -> None:
     write_text(root / "mechanisms" / framework / "evolved.py", EVOLVED)
 
 
+def write_search(root: Path, framework: str, arm: str, count: int = 20) -> None:
+    """Write baseline, history and lineage of one arm: candidates drift upwards, some are refused or fail."""
+    folder = root / "evolution" / framework
+    seeds = {str(seed): numpy_stream(seed, framework, "baseline").normal(0, 0.004) for seed in range(1, 9)}
+    losses = {
+        size: {
+            seed: 3.2 - 0.12 * np.log(count_ / 13_000) + shift + numpy_stream(int(seed), size).normal(0, 0.003)
+            for seed, shift in seeds.items()
+        }
+        for size, count_ in SIZES.items()
+    }
+    write_json(
+        folder / "baseline" / "evaluation.json",
+        "evaluation",
+        {"status": "accepted", "losses": losses, "parameters": SIZES, "slope": -0.12, "fitness": 0.12},
+    )
+    stream = numpy_stream(1, framework, arm, "search")
+    rows = []
+    for iteration in range(1, count + 1):
+        status = str(stream.choice(["accepted", "refused", "failed"], p=[0.7, 0.2, 0.1]))
+        accepted = [row for row in rows if row["status"] == "accepted"]
+        parent = accepted[int(stream.integers(len(accepted)))] if accepted and stream.random() < 0.8 else None
+        drift = 0.0006 * iteration if arm == "guided" else 0.0002 * iteration
+        slope, gain = -0.12 - drift - stream.normal(0, 0.004), drift + stream.normal(0, 0.006)
+        guarded = status == "accepted" and gain < 0
+        status = "refused" if guarded else status
+        rows.append(
+            {
+                "iteration": iteration,
+                "wave": (iteration - 1) // 5 + 1,
+                "slot": (iteration - 1) % 5,
+                "id": f"{framework}-{arm}-{iteration}",
+                "candidate": f"{iteration:064x}",
+                "parent": parent["id"] if parent else f"{framework}-{arm}-seed-0",
+                "patch": "diff",
+                "changes": f"scale the logits {HOSTILE}" if iteration == 3 else "scale the logits",
+                "status": status,
+                "check": "guard" if guarded else {"refused": "causality", "failed": "training"}.get(status),
+                "reason": "changes the past" if status == "refused" else None,
+                "slope": slope if guarded or status == "accepted" else None,
+                "gain": gain if guarded or status == "accepted" else None,
+                "fitness": -slope if status == "accepted" else None,
+            }
+        )
+    write_table(folder / arm / "history.parquet", pd.DataFrame(rows))
+    write_json(folder / arm / "lineage.json", "lineage", {"nodes": []})
+
+
 def write_study(root: Path) -> None:
     """Write a whole finished study."""
     write_sections(root)
     for framework in FRAMEWORKS:
         write_trainings(root, framework)
         write_mechanisms(root, framework)
+        for arm in ("guided", "random"):
+            write_search(root, framework, arm)
     write_analysis(root)

@@ -35,8 +35,8 @@ def draw(results: Results, output: Path, framework: str) -> None:
         legend=False,
         ax=axes,
     )
-    for pair in pairs.dropna(subset="gain").itertuples():
-        axes.plot([0.3, 0.7], [pair.standard, pair.evolved], color=style.MUTED, linewidth=0.6, alpha=0.8, zorder=1)
+    for pair in pairs.dropna(subset="gain")[["standard", "evolved"]].to_numpy(float):
+        axes.plot([0.3, 0.7], pair, color=style.MUTED, linewidth=0.6, alpha=0.8, zorder=1)
     for variant, place in (("standard", 0.3), ("evolved", 0.7)):
         values = pairs[variant].dropna()
         axes.plot(

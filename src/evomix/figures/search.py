@@ -1,29 +1,85 @@
-"""The candidates of a search as one table, shared by the figures that show a search."""
+"""The candidates of a search as one table, and the standard's own repeats, shared by the figures that show a search."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import pandas as pd
 
+from evomix.evolution import fitness
 from evomix.figures.tree import Results
 
-COLUMNS = ("number", "candidate", "parent", "status", "check", "slope", "gain", "fitness")
+COLUMNS = ("iteration", "id", "parent", "patch", "changes", "status", "check", "slope", "gain", "fitness")
+NUMBERS = ("slope", "gain", "fitness")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The standard on the search's own seeds: its fitness and slope, and what chance alone moves them by (1 SD)."""
+
+    kind: str
+    margin: float
+    slope: float
+    fitness: float
+    slope_sd: float
+    gain_sd: float
+
+    @property
+    def fitness_sd(self) -> float:
+        """Noise of one candidate's fitness."""
+        return self.slope_sd if self.kind == "slope" else self.gain_sd
+
+    @property
+    def fitness_label(self) -> str:
+        """Axis label of the fitness, with its unit."""
+        return "fitness = −slope (nats per ln N)" if self.kind == "slope" else "fitness = gain (nats/token)"
 
 
 def candidates(results: Results, framework: str, arm: str) -> pd.DataFrame:
-    """Return one row per candidate of an arm in order of proposal.
+    """Return one row per evaluated candidate of an arm in order of proposal, with columns COLUMNS.
 
-    Columns: number (1 is the first proposal after the seeds, which have 0), candidate and parent (ids), status
-    (`accepted`, `refused`, `failed`, `diverged`), check (which one refused it), slope (nats per ln N), gain (mean
-    paired gain over the sizes, nats per token), fitness (NaN unless accepted). Empty when the search has not begun.
+    `iteration` counts from 1; `status` is accepted, refused, failed, diverged or stopped; `check` says which one refused
+    it; slope is in nats per ln N, gain the mean paired gain over the sizes in nats per token, fitness NaN unless accepted.
     """
     history = results.table(f"evolution/{framework}/{arm}/history.parquet")
-    if history is None:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return history.reindex(columns=list(COLUMNS))
+    frame = pd.DataFrame(columns=list(COLUMNS)) if history is None else history.reindex(columns=list(COLUMNS))
+    frame = frame.astype(dict.fromkeys(NUMBERS, float)).sort_values("iteration", ignore_index=True)
+    return frame[frame["status"] != "stopped"]
 
 
-def winner(results: Results, framework: str, arm: str) -> str | None:
-    """Return the id of the candidate that was selected on fresh seeds, or None before the selection."""
-    selection = results.json(f"evolution/{framework}/{arm}/selection.json") or {}
-    chosen = selection.get("candidate")
-    return str(chosen) if chosen else None
+def by_arm(results: Results, framework: str) -> dict[str, pd.DataFrame]:
+    """Return the candidates of every arm that has any, the arm that yields `evolved` first."""
+    found = {arm: candidates(results, framework, arm) for arm in results.arms(framework)}
+    return {arm: frame for arm, frame in found.items() if not frame.empty}
+
+
+def reference(results: Results, framework: str) -> Reference | None:
+    """Return the standard as the search sees it, or None before it has been evaluated."""
+    baseline = results.json(f"evolution/{framework}/baseline/evaluation.json")
+    if baseline is None:
+        return None
+    judgement = results.section("judgement")
+    repeats = len(next(iter(baseline["losses"].values())))
+    seeds = [seed for seed in judgement.get("seeds", []) if str(seed) in next(iter(baseline["losses"].values()))]
+    losses = fitness.only_seeds(baseline["losses"], seeds) if seeds else baseline["losses"]
+    noise = fitness.noise(baseline["losses"], baseline["parameters"], len(seeds) or repeats)
+    slope = fitness.ordinary_slope(losses, baseline["parameters"])
+    kind = judgement.get("fitness", "slope")
+
+    def spread(key: str) -> float:
+        value = noise[key]
+        return float(value) if isinstance(value, int | float) else math.nan
+
+    value = fitness.fitness(kind, slope, 0.0)
+    return Reference(kind, judgement.get("margin", 0.0), slope, value, spread("slope"), spread("gain"))
+
+
+def winner(results: Results, framework: str, arm: str, frame: pd.DataFrame) -> str | None:
+    """Return the id of the candidate frozen from an arm; before the selection, of its fittest; None if none was kept."""
+    selection = results.json(f"evolution/{framework}/{arm}/selection.json")
+    if selection is not None:
+        chosen = frame.loc[frame["id"] == selection.get("id"), "id"]
+        return None if chosen.empty else str(chosen.iloc[0])
+    accepted = frame.dropna(subset="fitness")
+    return None if accepted.empty else str(accepted.loc[accepted["fitness"].idxmax(), "id"])

@@ -40,7 +40,7 @@ FRAMEWORK_COLOUR = {"coefficient_dynamics": GREEN, "test_time_regression": PURPL
 FRAMEWORK_MARKER = {"coefficient_dynamics": "o", "test_time_regression": "s", "matrix_mixer": "^"}
 DIVERGING, SEQUENTIAL = "RdBu_r", "Blues"
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -103,23 +103,16 @@ def signed(text: str) -> str:
 
 
 def notice(text: str, width: float = COLUMN) -> Figure:
-    """Return a figure that says in a sentence why there is nothing to draw, without axes."""
+    """Return a figure that says in a sentence why there is nothing to draw: a missing phase never becomes empty axes."""
     figure = canvas(width, 0.9)
     figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, style="italic", wrap=True)
     return figure
 
 
 def legend_above(axes: Axes, columns: int = 3, **options: Any) -> None:
-    """Put the legend of `axes` above it, where it covers no data."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=columns,
-        borderaxespad=0.2,
-        borderpad=0.1,
-        columnspacing=1.2,
-        **options,
-    )
+    """Put the legend of `axes` above the figure, where it covers no data and takes its own room."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, **options)
 
 
 def save(figure: Figure, output: Path, data: pd.DataFrame) -> None:

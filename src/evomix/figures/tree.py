@@ -117,5 +117,5 @@ class Results:
             folder = f"training/{framework}/{run.variant}/{run.size}/seed_{run.seed}"
             curve = self.table(f"{folder}/curve.parquet")
             if curve is not None:
-                frames.append(curve.assign(variant=run.variant, seed=run.seed))
+                frames.append(curve.assign(variant=str(run.variant), seed=int(str(run.seed))))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["variant", "seed", "step"])

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file from a results folder, finished or not. The same results give the same bytes."""
+"""The report: one self-contained HTML file from a results folder, finished or not; the same results, the same bytes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ class Table:
             for key, (_heading, form) in self.columns.items():
                 value = record.get(key)
                 number = form not in ("text", "flag") and not is_null(value)
-                row.append((show(value, form), f"{float(value):.12g}" if number else show(value, form), form != "text"))
+                row.append(
+                    (show(value, form), f"{float(value or 0):.12g}" if number else show(value, form), form != "text")
+                )
             found.append(row)
         return found
 
@@ -106,7 +108,13 @@ def per_seed(results: Results) -> Table:
         "relative": ("relative gain", "percent"),
     }
     caption = "Final loss on the whole test shard. A diverged run has no loss and reads null."
-    return _table("per_seed", "Final loss of every seed", caption, columns, rows.to_dict("records"))
+    return _table(
+        "per_seed",
+        "Final loss of every seed",
+        caption,
+        columns,
+        [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")],
+    )
 
 
 def scaling(results: Results) -> Table:
