@@ -175,6 +175,12 @@ class SearchRole(Settings):
     shard: Shard
 
 
+class FinalistsSection(Settings):
+    """How many candidates are re-ranked: the file config/finalists.json."""
+
+    finalists: int
+
+
 class PolicySection(Settings):
     """How results are labelled: the file config/policy.json."""
 

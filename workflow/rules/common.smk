@@ -10,10 +10,14 @@ try:
     from evomix.errors import UserError
     from evomix.fingerprint import fingerprint
 except ModuleNotFoundError as error:
-    raise WorkflowError(f"{error}; run `make env` and use .venv/bin/snakemake") from None
+    raise WorkflowError(
+        f"{error}; run `make env` and use .venv/bin/snakemake"
+    ) from None
 
 try:
-    study = load_config({key: value for key, value in config.items() if key != "pathvars"})
+    study = load_config(
+        {key: value for key, value in config.items() if key != "pathvars"}
+    )
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -23,7 +27,9 @@ try:
     Path(results, "logs").mkdir(parents=True, exist_ok=True)
     Path(results, "logs", ".writable").touch()
 except OSError as error:
-    raise WorkflowError(f"cannot write to {results}: {error.strerror}; mend its permissions or move the clone") from None
+    raise WorkflowError(
+        f"cannot write to {results}: {error.strerror}; mend its permissions or move the clone"
+    ) from None
 
 
 pathvars:
@@ -67,6 +73,15 @@ def summaries(variants, sizes, seeds):
     )
 
 
+def training_code(*modules):
+    """Return a params function: the fingerprint of what decides a training of the framework, and of `modules`."""
+    return lambda wildcards: fingerprint(
+        "evomix.training.engine",
+        f"evomix.mechanisms.{wildcards.framework}.contract",
+        *modules,
+    )
+
+
 def section(name):
     """Return the file that holds one section of the config."""
     return f"<results>/config/{name}.json"
@@ -78,11 +93,11 @@ rule configure:
         "<results>/config/{section}.json",
     log:
         "<logs>/config/{section}.log",
-    params:
-        content=lambda wildcards: SECTIONS[wildcards.section],
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        content=lambda wildcards: SECTIONS[wildcards.section],
     message:
         "Config section {wildcards.section}"
     shell:

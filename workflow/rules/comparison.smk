@@ -6,16 +6,17 @@ rule compare_frameworks:
     input:
         section=section("validation"),
         summaries=expand(
-            summaries("evolved", study.validation.size, study.validation.seeds), framework=study.frameworks
+            summaries("evolved", study.validation.size, study.validation.seeds),
+            framework=study.frameworks,
         ),
     output:
         "<results>/comparison/frameworks.json",
     log:
         "<logs>/comparison/compare_frameworks.log",
-    params:
-        code=fingerprint("evomix.statistics.comparison"),
     conda:
         "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.statistics.comparison"),
     message:
         "Comparing the frameworks"
     shell:

@@ -7,16 +7,18 @@ rule collect_documents:
         section("corpus"),
     output:
         manifest="<results>/corpus/documents/documents.json",
-        shards=expand("<results>/corpus/documents/{shard}.jsonl", shard=["train", *HELD_OUT]),
+        shards=expand(
+            "<results>/corpus/documents/{shard}.jsonl", shard=["train", *HELD_OUT]
+        ),
     log:
         "<logs>/corpus/collect_documents.log",
-    params:
-        code=fingerprint("evomix.corpus.documents"),
+    conda:
+        "../../envs/driver.yaml"
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../envs/driver.yaml"
+    params:
+        code=fingerprint("evomix.corpus.documents"),
     message:
         "Collecting documents"
     shell:
@@ -33,13 +35,13 @@ rule train_tokenizer:
         "<results>/corpus/tokenizer.json",
     log:
         "<logs>/corpus/train_tokenizer.log",
-    params:
-        code=fingerprint("evomix.corpus.tokenizer"),
+    conda:
+        "../../envs/driver.yaml"
     resources:
         mem_mb=16000,
         runtime=120,
-    conda:
-        "../../envs/driver.yaml"
+    params:
+        code=fingerprint("evomix.corpus.tokenizer"),
     message:
         "Training the tokenizer"
     shell:
@@ -56,13 +58,13 @@ rule encode_shard:
         manifest="<results>/corpus/{shard}.json",
     log:
         "<logs>/corpus/encode_{shard}.log",
-    params:
-        code=fingerprint("evomix.corpus.tokens"),
+    conda:
+        "../../envs/driver.yaml"
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../envs/driver.yaml"
+    params:
+        code=fingerprint("evomix.corpus.tokens"),
     message:
         "Encoding shard {wildcards.shard}"
     shell:
@@ -79,11 +81,11 @@ rule summarise_corpus:
         "<results>/corpus/stats.json",
     log:
         "<logs>/corpus/summarise_corpus.log",
-    params:
-        code=fingerprint("evomix.corpus.tokens"),
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.corpus.tokens"),
     message:
         "Summarising the corpus"
     shell:

@@ -2,12 +2,23 @@
 
 SIZES = study.evolution.sizes
 LAST_WAVE = study.evolution.waves
-FINALISTS = range(study.evolution.finalists)
+FINALISTS = range(1, study.evolution.finalists + 1)
 
 
 def previous(name):
     """Return an input function for an artifact of the wave before."""
-    return lambda wildcards: f"<results>/evolution/{wildcards.framework}/{wildcards.arm}/wave_{int(wildcards.wave) - 1}/{name}"
+    return (
+        lambda wildcards: f"<results>/evolution/{wildcards.framework}/{wildcards.arm}/wave_{int(wildcards.wave) - 1}/{name}"
+    )
+
+
+def search_evaluations():
+    """Return the evaluations of all slots of all waves; framework and arm stay wildcards."""
+    return expand(
+        "<results>/evolution/{{framework}}/{{arm}}/wave_{wave}/slot_{slot}/evaluation.json",
+        wave=range(1, LAST_WAVE + 1),
+        slot=SLOTS,
+    )
 
 
 rule write_search_spec:
@@ -23,13 +34,13 @@ rule write_search_spec:
         "<results>/evolution/{framework}/{role}.spec.json",
     log:
         "<logs>/evolution/{framework}/write_search_spec_{role}.log",
-    params:
-        code=fingerprint("evomix.specs"),
     wildcard_constraints:
         role="candidates|baseline|finalists",
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.specs"),
     message:
         "How the {wildcards.role} of {wildcards.framework} are judged"
     shell:
@@ -47,16 +58,16 @@ rule evaluate_standard:
         "<results>/evolution/{framework}/{role}/evaluation.json",
     log:
         "<logs>/evolution/{framework}/evaluate_standard_{role}.log",
-    params:
-        code=fingerprint("evomix.evolution.evaluate", "evomix.training.contained"),
     wildcard_constraints:
         role="baseline|finalists",
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=training_code("evomix.evolution.evaluate", "evomix.gate.gate"),
     message:
         "Evaluating the standard of {wildcards.framework} for the {wildcards.role}"
     shell:
@@ -74,11 +85,11 @@ rule seed_population:
         tell="<results>/evolution/{framework}/{arm}/wave_0/tell.json",
     log:
         "<logs>/evolution/{framework}/{arm}/seed_population.log",
-    params:
-        code=fingerprint("evomix.evolution.tell"),
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.evolution.seed"),
     message:
         "Seeding arm {wildcards.arm} of {wildcards.framework}"
     shell:
@@ -94,22 +105,29 @@ rule propose:
         population=previous("population"),
         tell=previous("tell.json"),
     output:
-        expand("<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/proposal.json", slot=SLOTS),
-        expand("<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/candidate.py", slot=SLOTS),
+        expand(
+            "<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/proposal.json",
+            slot=SLOTS,
+        ),
+        expand(
+            "<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/candidate.py",
+            slot=SLOTS,
+        ),
     log:
         "<logs>/evolution/{framework}/{arm}/wave_{wave}/propose.log",
-    params:
-        code=fingerprint("evomix.evolution.propose"),
     wildcard_constraints:
         wave=r"[1-9]\d*",
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.evolution.propose"),
+        folder=lambda wildcards, output: str(Path(output[0]).parents[1]),
     message:
         "Proposing wave {wildcards.wave} of {wildcards.framework}, arm {wildcards.arm}"
     shell:
         "python -m evomix propose {input.population} --section {input.section} --spec {input.spec} "
-        "--arm {wildcards.arm} --wave {wildcards.wave} 2>&1 | tee {log}"
+        "--arm {wildcards.arm} --wave {wildcards.wave} --output {params.folder} 2>&1 | tee {log}"
 
 
 rule evaluate:
@@ -124,16 +142,16 @@ rule evaluate:
         gate="<results>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/gate.json",
     log:
         "<logs>/evolution/{framework}/{arm}/wave_{wave}/slot_{slot}/evaluate.log",
-    params:
-        code=fingerprint("evomix.evolution.evaluate", "evomix.training.contained"),
     wildcard_constraints:
         wave=r"[1-9]\d*",
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=training_code("evomix.evolution.evaluate", "evomix.gate.gate"),
     message:
         "Evaluating {wildcards.framework} {wildcards.arm}, wave {wildcards.wave}, slot {wildcards.slot}"
     shell:
@@ -148,20 +166,23 @@ rule tell:
         population=previous("population"),
         previous=previous("tell.json"),
         evaluations=expand(
-            "<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/evaluation.json", slot=SLOTS
+            "<results>/evolution/{{framework}}/{{arm}}/wave_{{wave}}/slot_{slot}/evaluation.json",
+            slot=SLOTS,
         ),
     output:
-        population=directory("<results>/evolution/{framework}/{arm}/wave_{wave}/population"),
+        population=directory(
+            "<results>/evolution/{framework}/{arm}/wave_{wave}/population"
+        ),
         tell="<results>/evolution/{framework}/{arm}/wave_{wave}/tell.json",
     log:
         "<logs>/evolution/{framework}/{arm}/wave_{wave}/tell.log",
-    params:
-        code=fingerprint("evomix.evolution.tell"),
     wildcard_constraints:
         wave=r"[1-9]\d*",
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.evolution.tell"),
     message:
         "Telling wave {wildcards.wave} of {wildcards.framework}, arm {wildcards.arm}"
     shell:
@@ -171,28 +192,49 @@ rule tell:
 
 
 rule summarise_search:
-    """Write an arm's history and lineage, and the short list of its best candidates."""
+    """Write an arm's history and lineage."""
     input:
-        finalists=section("finalists"),
-        tells=expand("<results>/evolution/{{framework}}/{{arm}}/wave_{wave}/tell.json", wave=range(LAST_WAVE + 1)),
-        population=f"<results>/evolution/{{framework}}/{{arm}}/wave_{LAST_WAVE}/population",
+        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        tell=f"<results>/evolution/{{framework}}/{{arm}}/wave_{LAST_WAVE}/tell.json",
+        evaluations=search_evaluations(),
     output:
         history="<results>/evolution/{framework}/{arm}/history.parquet",
         lineage="<results>/evolution/{framework}/{arm}/lineage.json",
         diagram="<results>/evolution/{framework}/{arm}/lineage.mmd",
-        finalists="<results>/evolution/{framework}/{arm}/finalists.json",
     log:
         "<logs>/evolution/{framework}/{arm}/summarise_search.log",
-    params:
-        code=fingerprint("evomix.evolution.lineage", "evomix.evolution.freeze"),
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.evolution.lineage"),
     message:
         "Summarising arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix summarise-search {input.tells} --finalists {input.finalists} "
-        "--output {output.finalists} 2>&1 | tee {log}"
+        "python -m evomix summarise-search {input.evaluations} --tell {input.tell} --output {output.history} 2>&1 | tee {log}"
+
+
+rule shortlist:
+    """List the best accepted candidates of an arm."""
+    input:
+        section=section("finalists"),
+        spec="<results>/evolution/{framework}/candidates.spec.json",
+        tell=f"<results>/evolution/{{framework}}/{{arm}}/wave_{LAST_WAVE}/tell.json",
+        evaluations=search_evaluations(),
+    output:
+        "<results>/evolution/{framework}/{arm}/finalists.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/shortlist.log",
+    localrule: True
+    conda:
+        "../../envs/driver.yaml"
+    params:
+        code=fingerprint("evomix.evolution.freeze"),
+    message:
+        "Short list of arm {wildcards.arm} of {wildcards.framework}"
+    shell:
+        "python -m evomix shortlist {input.evaluations} --section {input.section} --spec {input.spec} --tell {input.tell} "
+        "--output {output} 2>&1 | tee {log}"
 
 
 rule rerank:
@@ -205,14 +247,14 @@ rule rerank:
         "<results>/evolution/{framework}/{arm}/finalist_{rank}/evaluation.json",
     log:
         "<logs>/evolution/{framework}/{arm}/rerank_{rank}.log",
-    params:
-        code=fingerprint("evomix.evolution.evaluate", "evomix.evolution.freeze", "evomix.training.contained"),
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=training_code("evomix.evolution.freeze", "evomix.gate.gate"),
     message:
         "Re-ranking finalist {wildcards.rank} of {wildcards.framework}, arm {wildcards.arm}"
     shell:
@@ -224,21 +266,24 @@ rule select:
     """Freeze the best re-ranked finalist of an arm, or say that nothing was found."""
     input:
         finalists="<results>/evolution/{framework}/{arm}/finalists.json",
-        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        spec="<results>/evolution/{framework}/finalists.spec.json",
         standard="<results>/mechanisms/{framework}/standard.py",
-        evaluations=expand("<results>/evolution/{{framework}}/{{arm}}/finalist_{rank}/evaluation.json", rank=FINALISTS),
+        evaluations=expand(
+            "<results>/evolution/{{framework}}/{{arm}}/finalist_{rank}/evaluation.json",
+            rank=FINALISTS,
+        ),
     output:
         selection="<results>/evolution/{framework}/{arm}/selection.json",
         mechanism="<results>/evolution/{framework}/{arm}/selected.py",
     log:
         "<logs>/evolution/{framework}/{arm}/select.log",
-    params:
-        code=fingerprint("evomix.evolution.freeze"),
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.evolution.freeze"),
     message:
         "Selecting from arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix select {input.evaluations} --finalists {input.finalists} --baseline {input.baseline} "
-        "--standard {input.standard} --output {output.selection} 2>&1 | tee {log}"
+        "python -m evomix select {input.evaluations} --finalists {input.finalists} --spec {input.spec} "
+        "--standard {input.standard} --mechanism {output.mechanism} --output {output.selection} 2>&1 | tee {log}"

@@ -6,7 +6,9 @@ from evomix.figures import catalogue
 def figure_inputs(wildcards):
     """Return what a figure reads; `view` is a framework, or `study` for figures over all of them."""
     view = None if wildcards.view == catalogue.STUDY else wildcards.view
-    return [f"<results>/{path}" for path in catalogue.inputs(wildcards.figure, study, view)]
+    return [
+        f"<results>/{path}" for path in catalogue.inputs(wildcards.figure, study, view)
+    ]
 
 
 def figure_stems():
@@ -29,13 +31,13 @@ rule materialise_mixing:
         "<results>/mixing/{framework}/{variant}.safetensors",
     log:
         "<logs>/mixing/{framework}/{variant}.log",
-    params:
-        code=fingerprint("evomix.model.materialise"),
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=fingerprint("evomix.model.materialise"),
     message:
         "Mixing matrices of {wildcards.variant} of {wildcards.framework}"
     shell:
@@ -48,17 +50,21 @@ rule draw_figure:
     input:
         figure_inputs,
     output:
-        report("<results>/figures/{view}/{figure}.svg", category="{view}", labels={"figure": "{figure}"}),
+        report(
+            "<results>/figures/{view}/{figure}.svg",
+            category="{view}",
+            labels={"figure": "{figure}"},
+        ),
         multiext("<results>/figures/{view}/{figure}", ".pdf", ".png", ".csv"),
     log:
         "<logs>/figures/{view}/{figure}.log",
-    params:
-        code=lambda wildcards: fingerprint(f"evomix.figures.{wildcards.figure}"),
     wildcard_constraints:
         figure="|".join(catalogue.names()),
         view="|".join([catalogue.STUDY, *study.frameworks]),
     conda:
         "../../envs/analysis.yaml"
+    params:
+        code=lambda wildcards: fingerprint(f"evomix.figures.{wildcards.figure}"),
     message:
         "Figure {wildcards.figure} ({wildcards.view})"
     shell:

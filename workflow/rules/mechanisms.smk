@@ -9,9 +9,9 @@ rule freeze_standard:
         "<results>/mechanisms/{framework}/standard.py",
     log:
         "<logs>/mechanisms/{framework}/freeze_standard.log",
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
     message:
         "Freezing the standard of {wildcards.framework}"
     shell:
@@ -26,9 +26,9 @@ rule freeze_evolved:
         "<results>/mechanisms/{framework}/evolved.py",
     log:
         "<logs>/mechanisms/{framework}/freeze_evolved.log",
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
     message:
         "Freezing the evolved variant of {wildcards.framework}"
     shell:
@@ -38,22 +38,19 @@ rule freeze_evolved:
 rule certify:
     """Measure whether a variant belongs to its framework; the numbers stay with it."""
     input:
-        mechanism="<results>/mechanisms/{framework}/{variant}.py",
-        training=section("training"),
-        size=section(f"size-{study.validation.size}"),
+        "<results>/mechanisms/{framework}/{variant}.py",
     output:
         "<results>/mechanisms/{framework}/{variant}.certificate.json",
     log:
         "<logs>/mechanisms/{framework}/certify_{variant}.log",
-    params:
-        code=fingerprint("evomix.gate.gate"),
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
     message:
         "Certifying {wildcards.variant} of {wildcards.framework}"
     shell:
-        "python -m evomix certify {input.mechanism} --framework {wildcards.framework} "
-        "--training {input.training} --size {input.size} {output} 2>&1 | tee {log}"
+        "python -m evomix certify {input} {output} --framework {wildcards.framework} 2>&1 | tee {log}"

@@ -4,16 +4,18 @@
 rule fit_scaling_law:
     """Fit and compare the scaling laws of both variants."""
     input:
-        summaries(VARIANTS, study.scaling.sizes, study.scaling.seeds),
+        section=section("policy"),
+        summaries=summaries(VARIANTS, study.scaling.sizes, study.scaling.seeds),
     output:
         "<results>/scaling/{framework}.json",
     log:
         "<logs>/scaling/{framework}.log",
-    params:
-        code=fingerprint("evomix.statistics.scaling_law"),
     conda:
         "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.statistics.scaling_law"),
     message:
         "Scaling law of {wildcards.framework}"
     shell:
-        "python -m evomix fit-scaling-law {input} --framework {wildcards.framework} --output {output} 2>&1 | tee {log}"
+        "python -m evomix fit-scaling-law {input.summaries} --section {input.section} "
+        "--framework {wildcards.framework} --output {output} 2>&1 | tee {log}"

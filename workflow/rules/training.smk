@@ -13,11 +13,11 @@ rule write_run_spec:
         "<results>/training/{framework}/{variant}/{size}/seed_{seed}/spec.json",
     log:
         "<logs>/training/{framework}/{variant}/{size}/seed_{seed}/write_run_spec.log",
-    params:
-        code=fingerprint("evomix.specs"),
+    localrule: True
     conda:
         "../../envs/driver.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.specs"),
     message:
         "Spec of {wildcards.framework} {wildcards.variant} {wildcards.size}, seed {wildcards.seed}"
     shell:
@@ -38,14 +38,14 @@ rule train:
         timing="<results>/training/{framework}/{variant}/{size}/seed_{seed}/timing.json",
     log:
         "<logs>/training/{framework}/{variant}/{size}/seed_{seed}/train.log",
-    params:
-        code=fingerprint("evomix.training.contained"),
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
         gpu=GPUS,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=training_code(),
     message:
         "Training {wildcards.framework} {wildcards.variant} {wildcards.size}, seed {wildcards.seed}"
     shell:

@@ -16,11 +16,11 @@ rule design_trials:
         "<results>/tuning/design.json",
     log:
         "<logs>/tuning/design_trials.log",
-    params:
-        code=fingerprint("evomix.tuning.design"),
+    localrule: True
     conda:
         "../../envs/train.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.tuning.design"),
     message:
         "Designing the tuning trials"
     shell:
@@ -40,15 +40,15 @@ rule run_trials:
         "<results>/tuning/{framework}/{variant}/worker_{worker}.json",
     log:
         "<logs>/tuning/{framework}/{variant}/worker_{worker}.log",
-    params:
-        code=fingerprint("evomix.tuning.trials", "evomix.training.contained"),
-        workers=study.tuning.workers,
+    conda:
+        "../../envs/train.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        code=training_code("evomix.tuning.trials"),
+        workers=study.tuning.workers,
     message:
         "Tuning {wildcards.variant} of {wildcards.framework}, share {wildcards.worker}"
     shell:
@@ -63,18 +63,21 @@ rule choose_hyperparameters:
         section=section("tuning"),
         policy=section("policy"),
         design="<results>/tuning/design.json",
-        workers=expand("<results>/tuning/{{framework}}/{{variant}}/worker_{worker}.json", worker=WORKERS),
+        workers=expand(
+            "<results>/tuning/{{framework}}/{{variant}}/worker_{worker}.json",
+            worker=WORKERS,
+        ),
     output:
         best="<results>/tuning/{framework}/{variant}/best.json",
         trials="<results>/tuning/{framework}/{variant}/trials.parquet",
         study="<results>/tuning/{framework}/{variant}/study.journal",
     log:
         "<logs>/tuning/{framework}/{variant}/choose_hyperparameters.log",
-    params:
-        code=fingerprint("evomix.tuning.choice"),
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
-    localrule: True
+    params:
+        code=fingerprint("evomix.tuning.choice"),
     message:
         "Choosing hyper-parameters of {wildcards.variant} of {wildcards.framework}"
     shell:

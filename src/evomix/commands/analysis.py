@@ -64,6 +64,18 @@ def verdicts(results: Path) -> None:
     print(f"report: {results / 'report.html'}")
 
 
+def draw_figure(
+    name: str,
+    view: Annotated[str, typer.Option("--view", help="a framework, or `study` for figures over all of them")],
+    results: Annotated[Path, typer.Option("--results", help="results folder")],
+) -> None:
+    """Draw one figure as SVG, PDF and PNG, with its numbers as CSV."""
+    from evomix.figures import catalogue, draw
+
+    framework = None if view == catalogue.STUDY else view
+    draw.draw(name, results, results / catalogue.stem(name, framework), framework)
+
+
 def build_report(output: Target) -> None:
     """Write the self-contained HTML report of the results folder that holds OUTPUT."""
     from evomix.report import build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from evomix.commands.options import (
     ArmName,
     Best,
     FrameworkName,
+    Mechanism,
     Output,
     SearchSpecFile,
     Section,
@@ -41,6 +42,14 @@ def certify(file: Path, output: Target, framework: FrameworkName) -> None:
     from evomix.gate import gate as gates
 
     write_json(output, "certificate", {"mechanism": digest_file(file), **gates.gate(file, framework_of(framework))})
+
+
+def _judges(search: specs.SearchSpec) -> dict[str, Any]:
+    """Return how candidates are gated and trained: both in the sandbox."""
+    from evomix.gate import gate as gates
+    from evomix.training.contained import train_contained
+
+    return {"train": train_contained, "gate": lambda path: gates.gate(path, search.framework, search=search)}
 
 
 def write_search_spec(
@@ -73,6 +82,10 @@ def evaluate(
     baseline: Annotated[Path | None, typer.Option("--baseline", help="evaluation of the standard")] = None,
 ) -> None:
     """Gate and train one candidate over all sizes and seeds of SPEC, and score it against the baseline."""
+    from evomix.evolution import evaluate as evaluation
+
+    search = specs.read_spec(spec, specs.SearchSpec)
+    evaluation.evaluate(search, candidate, baseline, output.parent, **_judges(search))
 
 
 def seed_population(
@@ -119,3 +132,50 @@ def tell(
 
     proposing = specs.load_section(section, settings.Proposing)
     telling.tell(proposing, framework_of(framework), arm_of(arm), wave, population, evaluations, output)
+
+
+Tell = Annotated[Path, typer.Option("--tell", help="tell.json of the last wave")]
+
+
+def summarise_search(evaluations: list[Path], tell: Tell, output: Output) -> None:
+    """Write history.parquet, lineage.json and lineage.mmd of an arm, in the folder of OUTPUT."""
+    from evomix.evolution import lineage
+
+    lineage.summarise(tell, evaluations, output.parent)
+
+
+def shortlist(evaluations: list[Path], section: Section, spec: SearchSpecFile, tell: Tell, output: Output) -> None:
+    """List the best accepted candidates of an arm."""
+    from evomix.evolution import freeze
+
+    count = specs.load_section(section, specs.FinalistsSection).finalists
+    freeze.shortlist(specs.read_spec(spec, specs.SearchSpec), count, tell, evaluations, output)
+
+
+def rerank(
+    finalists: Path,
+    rank: Annotated[int, typer.Option("--rank", help="from 1")],
+    spec: SearchSpecFile,
+    baseline: Annotated[Path, typer.Option("--baseline", help="the standard under the same spec")],
+    output: Output,
+) -> None:
+    """Evaluate one finalist on fresh seeds and the selection shard."""
+    from evomix.evolution import freeze
+
+    search = specs.read_spec(spec, specs.SearchSpec)
+    freeze.rerank(search, finalists, rank, baseline, output.parent, **_judges(search))
+
+
+def select(
+    evaluations: list[Path],
+    finalists: Annotated[Path, typer.Option("--finalists", help="finalists.json")],
+    spec: SearchSpecFile,
+    standard: Annotated[Path, typer.Option("--standard", help="the standard's file")],
+    mechanism: Mechanism,
+    output: Output,
+) -> None:
+    """Freeze the best re-ranked finalist of an arm into MECHANISM, or the standard when nothing was found."""
+    from evomix.evolution import freeze
+
+    search = specs.read_spec(spec, specs.SearchSpec)
+    freeze.freeze(search, finalists, evaluations, standard, output, mechanism)
