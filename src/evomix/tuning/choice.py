@@ -54,7 +54,7 @@ def choose(
     """Write `output` (best.json), and beside it trials.parquet and study.journal.
 
     `chosen` holds the hyper-parameters; the rest says how well they are known: expected loss with standard error, noise
-    of a trial, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of the optima
+    of a trial, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of optima
     that the trials leave possible, budget. Losses in nats per token. Raises UserError with fewer than four finished
     trials.
     """
@@ -66,6 +66,13 @@ def choose(
     points = coordinates(space, trials)
     finished = np.array([trial["loss"] is not None for trial in trials])
     losses = np.array([trial["loss"] for trial in trials if trial["loss"] is not None])
+    if len(losses) < surface.MINIMUM:
+        reason = next(trial["reason"] for trial in trials if trial["loss"] is None)
+        raise UserError(
+            f"only {len(losses)} of {len(trials)} tuning trials of {owner['framework']}/{owner['variant']} finished, "
+            f"the choice needs {surface.MINIMUM} (the first failure: {reason}); lower the upper end of "
+            "tuning.learning_rate or raise tuning.trials"
+        )
     fitted = surface.fit(points[finished], losses, active)
     at_trials, _ = fitted.predict(points)
 
@@ -102,7 +109,8 @@ def choose(
                 "optimism": _short(at_trials[luckiest] - trials[luckiest]["loss"]),
             },
             "surface": _described(fitted, space, active),
-            "trials": {"planned": len(trials), "finished": len(losses), "failed": len(trials) - len(losses)},
+            "trials": {"planned": len(trials), "finished": len(losses)},
+            "failures": {trial["number"]: trial["reason"] for trial in trials if trial["loss"] is None},
             "budget": {"trials": len(trials), "steps": tuning.steps, "total_steps": len(trials) * tuning.steps},
             "design": digest_file(design),
             "provenance": provenance("evomix.tuning.choice", tuning_policy=policy),

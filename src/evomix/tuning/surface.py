@@ -13,8 +13,6 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from evomix.errors import UserError
-
 Array = npt.NDArray[np.float64]
 Term = tuple[int, ...]
 """A product of coordinates by their index: () the constant, (0,) linear, (0, 0) quadratic, (0, 3) an interaction."""
@@ -83,32 +81,27 @@ def fit(points: Array, losses: Array, active: tuple[int, ...]) -> Surface:
 
     Ridge regression (Hoerl & Kennard 1970) with the constant unpenalised, read as a Gaussian prior on the
     coefficients: the penalty maximises the restricted likelihood (Patterson & Thompson 1971), and the covariance is the
-    posterior's. Raises UserError with fewer than four trials.
+    posterior's. Needs at least MINIMUM trials.
     """
     count = len(losses)
-    if count < MINIMUM:
-        raise UserError(
-            f"only {count} tuning trials finished, a response surface needs {MINIMUM}; lower the upper end of "
-            "tuning.learning_rate or raise tuning.trials"
-        )
     wanted = terms(count, active)
     features = _features(points, wanted)
     weights = np.array([0.0 if term == () else _weight(term, active) for term in wanted])
     square = features.T @ features
 
     def invert(penalty: float) -> Array:
-        return np.linalg.inv(square + np.diag(penalty * weights))
+        inverse: Array = np.linalg.inv(square + np.diag(penalty * weights)).astype(np.float64)
+        return inverse
 
     honest = [item for item in _PENALTIES if np.trace(invert(item) @ square) <= _FREEDOM * count] or _PENALTIES[-1:]
     penalty = max(honest, key=lambda item: _restricted_likelihood(features, losses, item * weights))
     inverse = invert(penalty)
-    smoother = inverse @ features.T
-    coefficients = smoother @ losses
+    coefficients = inverse @ features.T @ losses
     residual = losses - features @ coefficients
     # The prior's own penalty belongs to the sum of squares of the restricted likelihood.
     squares = float(residual @ residual) + float((penalty * weights) @ coefficients**2)
     variance = squares / (count - 1)
-    freedom = float(np.trace(features @ smoother))
+    freedom = float(np.trace(inverse @ square))
     return Surface(wanted, coefficients, variance * inverse, penalty, freedom, variance**0.5)
 
 

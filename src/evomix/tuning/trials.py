@@ -16,6 +16,7 @@ from evomix.artifacts import digest_file, read_json, write_json
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, spec_digest, write_spec
+from evomix.training.contained import RunFailed
 
 Trainer = Callable[[RunSpec, Path], dict[str, Any]]
 """Trains a spec in a folder, resumable, and returns what it wrote as summary.json."""
@@ -37,7 +38,8 @@ def run_trials(
     """Train the trials whose number leaves `worker` on division by `workers`; write their results to `output`.
 
     `run` gives everything but the hyper-parameters; `train` is the training to use (in the sandbox, for code that
-    was evolved). Each trial lives in folder/trial_{number}/. A diverged or failed training is a result, not an error.
+    was evolved). Each trial lives in folder/trial_{number}/. A training that diverged, or whose code raised or was
+    stopped, is a result with its reason and without a loss; it does not stop the others.
     """
     if not 0 <= worker < workers:
         raise UserError(f"worker {worker} does not exist among {workers} workers; they are numbered from 0")
@@ -74,15 +76,14 @@ def _train(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
     identity = {"spec_digest": spec_digest(spec), "code": fingerprint(ENGINE)}
     if folder.exists() and not _is_same(folder / "trial.json", identity):
         shutil.rmtree(folder)
-    summary = folder / "summary.json"
-    if not summary.is_file():
-        write_spec(folder / "spec.json", spec)
-        write_json(folder / "trial.json", "trial", identity)
-        train(spec, folder)
-    content = read_json(summary, "training")
-    if content["spec_digest"] != identity["spec_digest"]:
-        raise UserError(f"{summary} belongs to another spec; delete {folder} and run the workflow again")
-    return content
+    if (folder / "summary.json").is_file():
+        return read_json(folder / "summary.json", "training")
+    write_spec(folder / "spec.json", spec)
+    write_json(folder / "trial.json", "trial", identity)
+    try:
+        return train(spec, folder)
+    except RunFailed as error:
+        return {"status": "failed", "reason": str(error), "loss": None, "steps": None}
 
 
 def _is_same(path: Path, identity: dict[str, str]) -> bool:
