@@ -18,7 +18,7 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from evomix.mechanisms.contract import Mechanism, initialise_mechanism
 from evomix.model.dropout import mask_stream
@@ -30,20 +30,20 @@ INITIAL_DEVIATION = 0.02
 """Standard deviation of the initial weights of every linear map and of the embedding."""
 
 POSITION_SCALE = INITIAL_DEVIATION * math.sqrt(2)
-"""Amplitude of the sinusoids: their root mean square then equals that of the initial embedding. At amplitude 1 they drown
-the tokens and training stays at the unigram entropy for hundreds of steps (measured)."""
+"""Amplitude of the sinusoids: their root mean square then equals that of the initial embedding. At amplitude 1 they
+drown the tokens, and training stays at the unigram entropy for hundreds of steps (measured)."""
 
 Masks = Iterator[torch.Tensor] | None
 
 
 def sinusoidal_positions(tokens: int, width: int) -> torch.Tensor:
-    """Return the (T, D) sinusoidal positions of Vaswani et al. (2017), section 3.5: sine on even, cosine on odd."""
+    """Return the (T, D) sinusoidal positions of Vaswani et al. (2017), section 3.5: sines even, cosines odd, float64."""
     position_T1 = torch.arange(tokens, dtype=torch.float64)[:, None]
     frequency_K = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10_000.0) / width))
     positions_TD = torch.zeros(tokens, width, dtype=torch.float64)
     positions_TD[:, 0::2] = torch.sin(position_T1 * frequency_K)
     positions_TD[:, 1::2] = torch.cos(position_T1 * frequency_K)[:, : width // 2]
-    return positions_TD.float()
+    return positions_TD
 
 
 def _residual(x: torch.Tensor, branch: torch.Tensor, masks: Masks) -> torch.Tensor:
@@ -86,17 +86,16 @@ class Transformer(nn.Module):
         super().__init__()
         self.architecture = architecture
         width, heads = architecture.width, architecture.heads
-        self.embedding = nn.Embedding(architecture.vocabulary, width)
-        self.blocks = nn.ModuleList()
-        for layer in range(architecture.layers):
-            with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
+            self.embedding = nn.Embedding(architecture.vocabulary, width)
+            self.blocks = nn.ModuleList()
+            for layer in range(architecture.layers):
                 torch.manual_seed(derive(seed, "mechanism", layer))
-                mixer = mechanism(width, heads)
-            self.blocks.append(Block(width, heads, mixer))
+                self.blocks.append(Block(width, heads, mechanism(width, heads)))
         self.final_norm = nn.LayerNorm(width)
         self.positions_TD: torch.Tensor
         positions_TD = POSITION_SCALE * sinusoidal_positions(architecture.sequence_length, width)
-        self.register_buffer("positions_TD", positions_TD, persistent=False)
+        self.register_buffer("positions_TD", positions_TD.float(), persistent=False)
         self._initialise(seed)
 
     @torch.no_grad()
