@@ -45,6 +45,7 @@ for command in (
     analysis.validate,
     analysis.compare_frameworks,
     analysis.verdicts,
+    analysis.materialise_mixing,
     analysis.draw_figure,
     analysis.build_report,
     analysis.write_reference,

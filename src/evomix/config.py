@@ -326,6 +326,7 @@ def sections(config: Config) -> dict[str, str]:
         "search-candidates": {"seeds": evolution.seeds, "shard": "search"},
         "search-baseline": {"seeds": evolution.baseline_seeds, "shard": "search"},
         "search-finalists": {"seeds": evolution.finalist_seeds, "shard": "selection"},
+        "scaling": config.scaling.model_dump(mode="json"),
         "validation": {
             "validation": config.validation.model_dump(mode="json"),
             "frameworks": config.frameworks,

@@ -67,7 +67,7 @@ rule evaluate_standard:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.evaluate", "evomix.gate.gate"),
+        code=training_code("evomix.evolution.evaluate", "evomix.gate.syntax"),
     message:
         "Evaluating the standard of {wildcards.framework} for the {wildcards.role}"
     shell:
@@ -151,7 +151,7 @@ rule evaluate:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.evaluate", "evomix.gate.gate"),
+        code=training_code("evomix.evolution.evaluate", "evomix.gate.syntax"),
     message:
         "Evaluating {wildcards.framework} {wildcards.arm}, wave {wildcards.wave}, slot {wildcards.slot}"
     shell:
@@ -254,7 +254,7 @@ rule rerank:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.freeze", "evomix.gate.gate"),
+        code=training_code("evomix.evolution.freeze", "evomix.gate.syntax"),
     message:
         "Re-ranking finalist {wildcards.rank} of {wildcards.framework}, arm {wildcards.arm}"
     shell:

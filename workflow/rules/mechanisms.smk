@@ -49,7 +49,7 @@ rule certify:
         mem_mb=4000,
         runtime=30,
     params:
-        code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
+        code=fingerprint("evomix.gate.syntax"),
     message:
         "Certifying {wildcards.variant} of {wildcards.framework}"
     shell:

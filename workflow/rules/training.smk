@@ -5,7 +5,7 @@ rule write_run_spec:
     """Write the spec of one run."""
     input:
         training=section("training"),
-        size=section("size-{size}"),
+        shape=section("size-{size}"),
         stats="<results>/corpus/stats.json",
         mechanism="<results>/mechanisms/{framework}/{variant}.py",
         best=lambda wildcards: f"<results>/tuning/{wildcards.framework}/{tuned_variant(wildcards)}/best.json",
@@ -23,7 +23,7 @@ rule write_run_spec:
     shell:
         "python -m evomix write-run-spec --framework {wildcards.framework} --variant {wildcards.variant} "
         "--size-name {wildcards.size} --seed {wildcards.seed} --mechanism {input.mechanism} --stats {input.stats} "
-        "--training {input.training} --size {input.size} --best {input.best} {output} 2>&1 | tee {log}"
+        "--training {input.training} --size {input.shape} --best {input.best} {output} 2>&1 | tee {log}"
 
 
 rule train:

@@ -33,7 +33,7 @@ rule run_trials:
         design="<results>/tuning/design.json",
         section=section("tuning"),
         training=section("training"),
-        size=section(f"size-{study.tuning.size}"),
+        shape=section(f"size-{study.tuning.size}"),
         mechanism="<results>/mechanisms/{framework}/{variant}.py",
         stats="<results>/corpus/stats.json",
     output:
@@ -53,7 +53,7 @@ rule run_trials:
         "Tuning {wildcards.variant} of {wildcards.framework}, share {wildcards.worker}"
     shell:
         "python -m evomix run-trials {input.design} --section {input.section} --training {input.training} "
-        "--size {input.size} --mechanism {input.mechanism} --stats {input.stats} --framework {wildcards.framework} "
+        "--size {input.shape} --mechanism {input.mechanism} --stats {input.stats} --framework {wildcards.framework} "
         "--variant {wildcards.variant} --worker {wildcards.worker} --workers {params.workers} {output} 2>&1 | tee {log}"
 
 

@@ -64,6 +64,19 @@ def verdicts(results: Path) -> None:
     print(f"report: {results / 'report.html'}")
 
 
+def materialise_mixing(
+    spec: Path,
+    weights: Path,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="tokenizer.json")],
+    documents: Annotated[Path, typer.Option("--documents", help="JSONL whose first document is shown")],
+    output: Output,
+) -> None:
+    """Write the mixing matrices of a trained variant on one real sentence."""
+    from evomix.model import materialise
+
+    materialise.materialise(spec, weights, tokenizer, documents, output)
+
+
 def draw_figure(
     name: str,
     view: Annotated[str, typer.Option("--view", help="a framework, or `study` for figures over all of them")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -28,11 +28,11 @@ def framework_of(name: str) -> settings.Framework:
     """Return a framework's name; UserError when there is none of that name."""
     if name not in settings.FRAMEWORKS:
         raise UserError(f"unknown framework {name!r}; choose one of {', '.join(settings.FRAMEWORKS)}")
-    return cast(settings.Framework, name)
+    return name
 
 
 def arm_of(name: str) -> settings.Arm:
     """Return an arm's name; UserError when there is none of that name."""
     if name not in settings.ARMS:
         raise UserError(f"unknown arm {name!r}; choose one of {', '.join(settings.ARMS)}")
-    return cast(settings.Arm, name)
+    return name

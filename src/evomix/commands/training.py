@@ -27,9 +27,9 @@ from evomix.errors import UserError
 
 def design_trials(section: Path, output: Target) -> None:
     """Ask Optuna for all trials of the design."""
-    from evomix.tuning import study
+    from evomix.tuning import design
 
-    study.design(specs.load_section(section, settings.Tuning), output)
+    design.design(specs.load_section(section, settings.Tuning), output)
 
 
 def run_trials(
@@ -47,7 +47,7 @@ def run_trials(
 ) -> None:
     """Train one worker's share of the trials; finished trials are kept."""
     from evomix.training.contained import train_contained
-    from evomix.tuning import study
+    from evomix.tuning import trials
 
     run = specs.make_trial_spec(
         framework=framework_of(framework),
@@ -58,7 +58,7 @@ def run_trials(
         size_section=size,
         tuning=section,
     )
-    study.run_trials(run, design, worker, workers, output.parent, output, train_contained)
+    trials.run_trials(run, design, worker, workers, output.parent, output, train=train_contained)
 
 
 def choose_hyperparameters(
@@ -69,10 +69,10 @@ def choose_hyperparameters(
     output: Output,
 ) -> None:
     """Fit the response surface of all trials and write its optimum."""
-    from evomix.tuning import study
+    from evomix.tuning import choice
 
     labels = specs.load_section(policy, specs.PolicySection)
-    study.choose(specs.load_section(section, settings.Tuning), design, workers, output.parent, policy=labels.policy)
+    choice.choose(specs.load_section(section, settings.Tuning), design, workers, output, policy=labels.policy)
 
 
 def write_run_spec(
