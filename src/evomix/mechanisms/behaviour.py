@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from evomix.mechanisms.contract import Mechanism
-from evomix.mechanisms.measurement import Measurement, Probe, difference
+from evomix.mechanisms.measurement import Measurement, Probe, difference, magnitude
 
 CUTS = {8: (1, 7), 16: (8, 15), 33: (1, 15, 16, 31, 32), 65: (32, 63, 64), 129: (1, 64, 65, 127, 128)}
 """Lengths and the cuts after which the future is replaced; around powers of two, where chunked code errs."""
 NOISE = (1.0, 10.0, 1e4)
 """Scales of the noise that replaces the future; the largest makes finite masks leak."""
+ROUNDING = 1e-14
+"""Allowance for round-off, relative to the largest output of the whole sequence."""
 PREFIXES = (1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128)
 
 
@@ -40,13 +42,11 @@ def future_leak(mechanism: Mechanism, probe: Probe) -> float:
 
 
 def _before_cut(y_HTP: Tensor, other_HTP: Tensor, cut: int) -> float:
-    """Compare outputs before the cut on the scale of whole outputs (an FFT rounds on the scale of its largest term)."""
-    gap = difference(y_HTP[:, :cut], other_HTP[:, :cut])
-    if not math.isfinite(gap):
-        return gap
-    own = max(1.0, *(float(z[:, :cut].nan_to_num(posinf=0, neginf=0).abs().amax()) for z in (y_HTP, other_HTP)))
-    whole = max(own, *(float(z.nan_to_num(posinf=0, neginf=0).abs().amax()) for z in (y_HTP, other_HTP)))
-    return gap * own / whole
+    """Compare outputs before the cut; an FFT may round on the scale of its largest term, wherever that stands."""
+    past, other_past = y_HTP[:, :cut], other_HTP[:, :cut]
+    gap = difference(past, other_past, 1.0)
+    rounding = ROUNDING * magnitude(y_HTP, other_HTP)
+    return max(0.0, gap - rounding) / max(magnitude(past, other_past), 1e-300)
 
 
 def prefix_gap(mechanism: Mechanism, probe: Probe) -> float:

@@ -1,7 +1,8 @@
 """The certificate: measured evidence that a mechanism is sound, causal and a member of the framework that it declares.
 
-Every test runs at the start, with parameters × 10 and × 100, and on trained weights where given: gates that start at
-zero hide leaks, and finite masks hold only while logits are small. All in float64, in training and evaluation mode.
+Every test runs at the start, with parameters moved a little and then × 10 and × 100, and on trained weights where
+given: gates that start at zero hide leaks, and finite masks hold only while logits are small. All in float64; tests of
+behaviour in training and evaluation mode.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from evomix.mechanisms import behaviour
 from evomix.mechanisms.coefficient_dynamics import membership as coefficient_dynamics
-from evomix.mechanisms.contract import Mechanism, build_mechanism
+from evomix.mechanisms.contract import INITIAL_STD, Mechanism, build_mechanism
 from evomix.mechanisms.matrix_mixer import membership as matrix_mixer
 from evomix.mechanisms.measurement import Measurement, Probe
 from evomix.mechanisms.test_time_regression import membership as test_time_regression
@@ -64,8 +65,9 @@ def _conditions(
 ) -> Iterator[tuple[str, Mechanism]]:
     for scale in SCALES:
         mechanism = build_mechanism(mechanism_type, probe.width, probe.heads, probe.seed, "certificate").double()
-        for parameter in mechanism.parameters():
-            parameter.mul_(scale)
+        for name, parameter in mechanism.named_parameters():
+            if scale > 1:
+                parameter.add_(INITIAL_STD * probe.normal(*parameter.shape, name=name)).mul_(scale)
         yield "init" if scale == 1 else f"parameters × {scale}", mechanism
     if weights is not None:
         mechanism = build_mechanism(mechanism_type, probe.width, probe.heads, probe.seed, "certificate")

@@ -84,7 +84,7 @@ def initialise_mechanism(mechanism: Mechanism, seed: int, prefix: str) -> None:
 
 
 def build_mechanism(mechanism_type: type[Mechanism], width: int, heads: int, seed: int, prefix: str) -> Mechanism:
-    """Construct a mechanism under a forked global generator and initialise it, for shell, gate and certificate alike."""
+    """Construct and initialise a mechanism under forked generators, for shell, gate and certificate alike."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "construct", prefix))
         mechanism = mechanism_type(width, heads)

@@ -61,14 +61,21 @@ class Probe:
         return self.normal(batch, self.heads, tokens, self.width // self.heads, name=name)
 
 
-def difference(a: Tensor, b: Tensor) -> float:
-    """Return max |a − b| over max(1, |a|, |b|); equal non-finite entries count as equal, others as infinite."""
+def magnitude(*tensors: Tensor) -> float:
+    """Return the largest finite absolute value in the tensors."""
+    return max(float(z.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().amax()) for z in tensors)
+
+
+def difference(a: Tensor, b: Tensor, scale: float | None = None) -> float:
+    """Return max |a − b| / scale, by default relative to the largest entry of both.
+
+    Equal non-finite entries count as equal, other non-finite ones as infinitely different.
+    """
     if a.shape != b.shape:
         return math.inf
     same = (a == b) | (a.isnan() & b.isnan())
-    gap = torch.where(same, 0.0, (a - b).abs()).nan_to_num(nan=math.inf).amax() if a.numel() else torch.zeros(())
-    sizes = [z[z.isfinite()].abs().amax() for z in (a, b) if bool(z.isfinite().any())]
-    return float(gap / max([torch.ones((), dtype=a.dtype), *sizes]))
+    gap = float(torch.where(same, 0.0, (a - b).abs()).nan_to_num(nan=math.inf).amax())
+    return gap / max(magnitude(a, b) if scale is None else scale, 1e-300)
 
 
 def block_rank(matrix_BHTT: Tensor, rows: slice, columns: slice) -> int:
@@ -96,11 +103,9 @@ def linearity(mechanism: Mechanism, probe: Probe, tokens: int = 33) -> list[Meas
     combined = mechanism(x, 2.0 * v - 3.0 * w)
     offset = mechanism(x, torch.zeros_like(v))
     matrix = mixing_matrix(mechanism, x)
+    bent = max(difference(combined, 2.0 * y - 3.0 * mechanism(x, w)), difference(offset, 0.0 * v, magnitude(y)))
     return [
-        Measurement(
-            "V1", "linear in the values, no offset",
-            max(difference(combined, 2.0 * y - 3.0 * mechanism(x, w)), difference(offset, torch.zeros_like(v))), 1e-10,
-        ),
+        Measurement("V1", "linear in the values, no offset", bent, 1e-10),
         Measurement("V3", "one matrix per head mixes all channels", difference(matrix @ v, y), 1e-10),
-        Measurement("V4", "future entries of the matrix are exactly zero", float(matrix.triu(1).abs().amax()), 1e-9),
-    ]  # fmt: skip
+        Measurement("V4", "future entries of the matrix are zero", difference(matrix.tril(), matrix), 1e-9),
+    ]

@@ -46,8 +46,8 @@ class CoefficientDynamics(contract.Mechanism):
     Write these parts (x_BTD is the layer-normed input of the layer, values are never seen by them):
 
     - `queries(x_BTD) -> q_BHTN`: what reads the states. Carries the temperature.
-    - `impulses(x_BTD) -> (b k)_BHTN`: initial state of each source token: key times scaling b.
-    - `evolution(x_BTD) -> Evolution`: the A_t. `Evolution()` is the identity; its optional fields are
+    - `keys(x_BTD) -> k_BHTN` and `scaling(x_BTD) -> b_BHT or None`: the impulse b_j k_j; b is one unless given.
+    - `evolution(x_BTD, key_BHTN) -> Evolution`: the A_t. `Evolution()` is the identity; its optional fields are
       `log_scalar_BHT` (A = γ_t I), `log_diagonal_BHTN` (A = diag γ_t), `direction_BHTN` with `strength_BHT`
       (A = I − β_t u_t u_tᵀ) and `drift_BHT` (a shear: adds Σ_{j<l≤i} drift_l to the score, used with φ = exp).
       Scalar and Householder, or diagonal and Householder, may be combined.
@@ -69,11 +69,15 @@ class CoefficientDynamics(contract.Mechanism):
         """Return q_BHTN."""
         raise NotImplementedError
 
-    def impulses(self, x_BTD: Tensor) -> Tensor:
-        """Return (b k)_BHTN."""
+    def keys(self, x_BTD: Tensor) -> Tensor:
+        """Return k_BHTN."""
         raise NotImplementedError
 
-    def evolution(self, x_BTD: Tensor) -> Evolution:
+    def scaling(self, x_BTD: Tensor) -> Tensor | None:
+        """Return b_BHT, or None for one."""
+        return None
+
+    def evolution(self, x_BTD: Tensor, key_BHTN: Tensor) -> Evolution:
         """Return the evolution matrices; the identity unless overridden."""
         return Evolution()
 
@@ -93,7 +97,9 @@ class CoefficientDynamics(contract.Mechanism):
 
     def dynamics(self, x_BTD: Tensor) -> Dynamics:
         """Collect queries, impulses and evolution."""
-        return Dynamics(self.queries(x_BTD), self.impulses(x_BTD), self.evolution(x_BTD))
+        key, scaling = self.keys(x_BTD), self.scaling(x_BTD)
+        impulse = key if scaling is None else scaling.unsqueeze(-1) * key
+        return Dynamics(self.queries(x_BTD), impulse, self.evolution(x_BTD, key))
 
     def weigh(self, score_BHTT: Tensor) -> Tensor:
         """Return α_BHTT from the scores s_{i,j} = q_iᵀ h_{i,j}: readout, hard mask, normalisation."""

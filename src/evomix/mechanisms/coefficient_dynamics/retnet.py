@@ -28,10 +28,10 @@ class Mechanism(CoefficientDynamics):
     def queries(self, x_BTD: Tensor) -> Tensor:
         return self.split_heads(self.query(x_BTD))
 
-    def impulses(self, x_BTD: Tensor) -> Tensor:
+    def keys(self, x_BTD: Tensor) -> Tensor:
         return self.split_heads(self.key(x_BTD)) / math.sqrt(self.head_width)
 
-    def evolution(self, x_BTD: Tensor) -> Evolution:
+    def evolution(self, x_BTD: Tensor, key_BHTN: Tensor) -> Evolution:
         head = torch.arange(self.heads, device=x_BTD.device, dtype=x_BTD.dtype)
         log_decay = torch.log1p(-torch.exp2(-5.0 - head))
         shape = (*x_BTD.shape[:-2], self.heads, x_BTD.shape[-2])
@@ -47,7 +47,7 @@ class Mechanism(CoefficientDynamics):
 
 def reference(mechanism: Mechanism, x_BTD: Tensor, v_BHTP: Tensor) -> Tensor:
     """Ground truth: the recurrence S ← g S + k vᵀ, y = Sᵀ q."""
-    q, k = mechanism.queries(x_BTD), mechanism.impulses(x_BTD)
+    q, k = mechanism.queries(x_BTD), mechanism.keys(x_BTD)
     decay = (1 - 2.0 ** (-5 - torch.arange(mechanism.heads, dtype=x_BTD.dtype)))[:, None, None]
     state = torch.zeros_like(k[..., :1, :].mT @ v_BHTP[..., :1, :])
     rows = []

@@ -27,7 +27,7 @@ class Mechanism(CoefficientDynamics):
     def queries(self, x_BTD: Tensor) -> Tensor:
         return self.split_heads(self.query(x_BTD)) / math.sqrt(self.head_width)
 
-    def impulses(self, x_BTD: Tensor) -> Tensor:
+    def keys(self, x_BTD: Tensor) -> Tensor:
         return self.split_heads(self.key(x_BTD))
 
     def readout(self, score_BHTT: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Mechanism(CoefficientDynamics):
 
 def reference(mechanism: Mechanism, x_BTD: Tensor, v_BHTP: Tensor) -> Tensor:
     """Ground truth: one query at a time over the tokens so far."""
-    q, k = mechanism.queries(x_BTD), mechanism.impulses(x_BTD)
+    q, k = mechanism.queries(x_BTD), mechanism.keys(x_BTD)
     rows = []
     for t in range(x_BTD.shape[-2]):
         weight = torch.softmax(torch.einsum("...n,...jn->...j", q[..., t, :], k[..., : t + 1, :]), -1)

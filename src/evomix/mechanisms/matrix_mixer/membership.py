@@ -16,6 +16,9 @@ from evomix.mechanisms.measurement import (
     rank_below_diagonal,
 )
 
+_SMALLEST = 1e-250
+"""Rows smaller than this have lost the digits that a comparison needs."""
+
 
 def measure(mechanism: MatrixMixer, probe: Probe) -> list[Measurement]:
     """Run all tests of membership."""
@@ -84,8 +87,9 @@ def _alignment(mechanism: MatrixMixer, probe: Probe) -> Measurement:
     changed = torch.cat([probe.x(2, s, "before"), x[:, s:]], 1)
     before, after = mixing_matrix(mechanism, x), mixing_matrix(mechanism, changed)
     old, new = before[..., s:, s:], after[..., s:, s:]
-    size = old.square().sum(-1, keepdim=True)
-    factor = (old * new).sum(-1, keepdim=True) / size.clamp(min=1e-300)
-    floor = 1e-12 * after[..., s:, :].abs().amax(-1, keepdim=True)
-    gap = (new - factor * old).abs() / torch.maximum(new.abs().amax(-1, keepdim=True), floor).clamp(min=1e-300)
-    return Measurement("L1", "a block depends on its own tokens only", float(gap.amax()), 1e-9)
+    old_size, new_size = old.abs().amax(-1, keepdim=True), new.abs().amax(-1, keepdim=True)
+    old, new = old / old_size.clamp(min=_SMALLEST), new / new_size.clamp(min=_SMALLEST)
+    factor = (old * new).sum(-1, keepdim=True) / old.square().sum(-1, keepdim=True).clamp(min=1e-9)
+    usable = (old_size > _SMALLEST) & (new_size > _SMALLEST)
+    gap = torch.where(usable, (new - factor * old).abs(), 0.0).amax()
+    return Measurement("L1", "a block depends on its own tokens only", float(gap), 1e-9)

@@ -48,8 +48,8 @@ class Mechanism(MatrixMixer):
         return y[..., : v.shape[-2], :]
 
     def flops(self, tokens: int) -> int:
-        transforms = 5 * 2 * tokens * math.log2(2 * tokens) * (2 * self.width + self.heads)
-        return round(transforms) + 8 * tokens * self.width
+        transforms = 5 * tokens * math.log2(2 * tokens) * (2 * self.width + self.heads)
+        return round(transforms) + 6 * tokens * self.width
 
 
 # EVOLVE-BLOCK-END
