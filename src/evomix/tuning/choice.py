@@ -21,6 +21,8 @@ from evomix.tuning import journal, surface
 from evomix.tuning.search_space import NAMES, Dimension, coordinates, dimensions, grid
 
 _DRAWS = 400
+_APART = 100.0
+"""Distance between choices in units of the other coordinates: another batch size is never the nearer neighbour."""
 
 
 def gather(design: Path, worker_files: list[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -77,7 +79,7 @@ def choose(
     at_trials, _ = fitted.predict(points)
 
     candidates = grid(space)
-    candidates = candidates[_near_finished(candidates, points, finished)]
+    candidates = candidates[_near_finished(space, candidates, points, finished)]
     expected, error = fitted.predict(candidates)
     index = int(np.argmin(expected + error))
     draws = fitted.draw(candidates, numpy_stream(tuning.seed, "surface"), _DRAWS)
@@ -119,10 +121,14 @@ def choose(
 
 
 def _near_finished(
-    candidates: npt.NDArray[np.float64], points: npt.NDArray[np.float64], finished: npt.NDArray[np.bool_]
+    space: tuple[Dimension, ...],
+    candidates: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    finished: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Return which candidates have a finished trial as their nearest trial."""
-    squares = ((candidates[:, None, :] - points[None, :, :]) ** 2).sum(axis=2)
+    """Return which candidates have a finished trial as their nearest, among trials of the same batch size if any."""
+    scale = np.array([_APART if dimension.choices else 1.0 for dimension in space])
+    squares = (((candidates[:, None, :] - points[None, :, :]) * scale) ** 2).sum(axis=2)
     near: npt.NDArray[np.bool_] = squares[:, finished].min(axis=1) <= squares.min(axis=1)
     return near
 
