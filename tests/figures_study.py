@@ -7,18 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import save_file
 
-from evomix.artifacts import write_json, write_table, write_text
-from evomix.config import Validation
+from evomix.artifacts import digest_file, read_json, write_json, write_table, write_text
+from evomix.config import Tuning, Validation
 from evomix.statistics.comparison import compare
 from evomix.statistics.scaling_law import fit
 from evomix.statistics.validation import validate
 from evomix.streams import numpy_stream
+from evomix.tuning.choice import choose
+from evomix.tuning.design import design
 
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
 SIZES = {"tiny": 13_000, "small": 52_000, "medium": 208_000}
 VALIDATION_SIZE, SEEDS, STEPS = "medium", (42, 43, 44, 45), 400
 EFFECT = {"coefficient_dynamics": 0.012, "test_time_regression": 0.0004, "matrix_mixer": -0.006}
+TUNING = Tuning(size="small", trials=8, steps=100, warmup_steps=(10, 40), batch_sizes=[8, 16])
 HOSTILE = "</script><script>alert('x')</script>"
 
 
@@ -92,6 +96,7 @@ def write_sections(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None
         "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS), "frameworks": list(frameworks), "alpha": 0.05},
         "scaling": {"sizes": list(SIZES), "seeds": list(SEEDS)},
         "policy": {"policy": "joint", "preset": "test"},
+        "tuning": TUNING.model_dump(mode="json", exclude={"workers", "policy"}),
         "judgement": {"sizes": list(SIZES), "fitness": "slope", "margin": 0.0, "seeds": [1, 2]},
     }
     for name, section in sections.items():
@@ -179,12 +184,49 @@ def write_search(root: Path, framework: str, arm: str, count: int = 20) -> None:
     write_json(folder / arm / "lineage.json", "lineage", {"nodes": []})
 
 
+def write_tuning(root: Path, framework: str) -> None:
+    """Write the tuning of both variants with the real design and choice; trial 5 diverged."""
+    design(TUNING, root / "tuning" / "design.json")
+    trials = read_json(root / "tuning" / "design.json", "tuning_design")["trials"]
+    for variant in ("standard", "evolved"):
+        folder = root / "tuning" / framework / variant
+        records = []
+        for trial in trials:
+            noise = numpy_stream(7, framework, variant, trial["number"]).normal(0, 0.01)
+            loss = 3.1 + 0.15 * np.log(trial["learning_rate"] / 4e-4) ** 2 + noise
+            lost = trial["number"] == 5
+            status = {"status": "diverged", "reason": "not finite", "loss": None} if lost else {"loss": loss}
+            records.append({"status": "finished", "reason": None, "spec_digest": "0", "steps": 100, **trial, **status})
+        digest = digest_file(root / "tuning" / "design.json")
+        owner = {"framework": framework, "variant": variant, "size": "small", "worker": 0}
+        write_json(folder / "worker_0.json", "tuning_worker", {**owner, "design": digest, "trials": records})
+        design_file = root / "tuning" / "design.json"
+        choose(TUNING, design_file, [folder / "worker_0.json"], folder / "best.json", policy="joint")
+
+
+def write_matrices(root: Path, framework: str, layers: int = 2, heads: int = 2) -> None:
+    """Write mixing matrices of both variants: softmax-like, and decaying with negative weights in one framework."""
+    tokens = ["Once", " there", " was", " a", "\n", " $x$", " dog", "."] * 3
+    past = np.tril(np.ones((len(tokens), len(tokens))))
+    for variant in ("standard", "evolved"):
+        scores = numpy_stream(3, framework, variant).normal(0, 1.5, (layers, heads, *past.shape))
+        weights = np.exp(scores) * past
+        if variant == "evolved" and framework == "matrix_mixer":
+            weights = scores * past
+        weights = (weights / np.abs(weights).sum(-1, keepdims=True)).astype("float32")
+        path = root / "mixing" / framework / f"{variant}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"matrices": weights}, path, metadata={"tokens": json.dumps(tokens)})
+
+
 def write_study(root: Path) -> None:
     """Write a whole finished study."""
     write_sections(root)
     for framework in FRAMEWORKS:
         write_trainings(root, framework)
         write_mechanisms(root, framework)
+        write_tuning(root, framework)
+        write_matrices(root, framework)
         for arm in ("guided", "random"):
             write_search(root, framework, arm)
     write_analysis(root)

@@ -135,6 +135,7 @@ CATALOGUE: tuple[Entry, ...] = (
         TUNING,
         True,
         (
+            Input("config/tuning.json"),
             Input("tuning/{framework}/{variant}/trials.parquet"),
             Input("tuning/{framework}/{variant}/best.json"),
         ),

@@ -18,13 +18,13 @@ SEED = "standard"
 
 
 def layout(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame` with tree positions added: depth (edits from the seed) and lane (leaves in order, parents centred).
+    """Return `frame` with tree places added: depth (edits from the seed), lane (leaves in order, parents centred).
 
     A parent is always proposed before its children, so one pass back counts leaves and one pass forward places them.
     """
     known = set(frame["id"])
-    parent = {row.id: row.parent if row.parent in known else SEED for row in frame.itertuples()}
     order = [str(name) for name in frame["id"]]
+    parent = {name: str(above) if above in known else SEED for name, above in zip(order, frame["parent"], strict=True)}
     leaves: dict[str, int] = {}
     for name in reversed(order):
         leaves[name] = max(1, leaves.get(name, 0))
@@ -53,14 +53,15 @@ def ancestry(frame: pd.DataFrame, name: str | None) -> list[str]:
 
 
 def _tree(axes: Axes, tree: pd.DataFrame, path: list[str], level: float) -> None:
-    place = {row.id: (row.depth, row.lane) for row in tree.itertuples()}
-    root = (0, tree.loc[tree["parent"] == SEED, "lane"].mean())
-    for row in tree.itertuples():
-        x, y = place.get(row.parent, root)
-        marked = row.id in path
+    root = (0.0, float(tree.loc[tree["parent"] == SEED, "lane"].mean()))
+    spots = tree[["depth", "lane"]].to_numpy(float)
+    place = dict(zip(tree["id"], spots, strict=True))
+    for name, parent, (depth, lane) in zip(tree["id"], tree["parent"], spots, strict=True):
+        x, y = place.get(parent, root)
+        marked = name in path
         axes.plot(
-            [x, x + 0.35, row.depth],
-            [y, row.lane, row.lane],
+            [x, x + 0.35, depth],
+            [y, lane, lane],
             color=style.INK if marked else style.MUTED,
             linewidth=1.6 if marked else 0.5,
             alpha=1 if marked else 0.6,
@@ -94,10 +95,10 @@ def draw(results: Results, output: Path, framework: str) -> None:
     for axes, (arm, tree) in zip(panels, trees.items(), strict=True):
         name = winner(results, framework, arm, tree)
         _tree(axes, tree, ancestry(tree, name), standard.fitness)
-        for row in tree[tree["id"] == name].itertuples():
+        for number, depth, lane in tree.loc[tree["id"] == name, ["iteration", "depth", "lane"]].to_numpy(float):
             axes.annotate(
-                f"no. {row.iteration}",
-                (row.depth, row.lane),
+                f"no. {number:.0f}",
+                (depth, lane),
                 (5, 0),
                 textcoords="offset points",
                 va="center",

@@ -39,8 +39,8 @@ class Reference:
 def candidates(results: Results, framework: str, arm: str) -> pd.DataFrame:
     """Return one row per evaluated candidate of an arm in order of proposal, with columns COLUMNS.
 
-    `iteration` counts from 1; `status` is accepted, refused, failed, diverged or stopped; `check` says which one refused
-    it; slope is in nats per ln N, gain the mean paired gain over the sizes in nats per token, fitness NaN unless accepted.
+    `iteration` counts from 1; `status` is accepted, refused, failed or diverged; `check` says which check refused it;
+    slope is in nats per ln N, gain the mean paired gain over the sizes in nats per token, fitness NaN unless accepted.
     """
     history = results.table(f"evolution/{framework}/{arm}/history.parquet")
     frame = pd.DataFrame(columns=list(COLUMNS)) if history is None else history.reindex(columns=list(COLUMNS))
@@ -76,10 +76,9 @@ def reference(results: Results, framework: str) -> Reference | None:
 
 
 def winner(results: Results, framework: str, arm: str, frame: pd.DataFrame) -> str | None:
-    """Return the id of the candidate frozen from an arm; before the selection, of its fittest; None if none was kept."""
+    """Return the id of the candidate frozen from an arm (before the selection: of its fittest), None without one."""
     selection = results.json(f"evolution/{framework}/{arm}/selection.json")
     if selection is not None:
-        chosen = frame.loc[frame["id"] == selection.get("id"), "id"]
-        return None if chosen.empty else str(chosen.iloc[0])
+        return str(selection["chosen"]["id"]) if selection["chosen"] else None
     accepted = frame.dropna(subset="fitness")
-    return None if accepted.empty else str(accepted.loc[accepted["fitness"].idxmax(), "id"])
+    return None if accepted.empty else str(accepted["id"].iloc[int(accepted["fitness"].argmax())])

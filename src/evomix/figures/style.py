@@ -71,6 +71,7 @@ _SETTINGS: Any = {
     "axes.formatter.useoffset": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "text.parse_math": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "evomix",
     "pdf.fonttype": 42,
@@ -103,7 +104,7 @@ def signed(text: str) -> str:
 
 
 def notice(text: str, width: float = COLUMN) -> Figure:
-    """Return a figure that says in a sentence why there is nothing to draw: a missing phase never becomes empty axes."""
+    """Return a figure that says in a sentence why there is nothing to draw, without axes."""
     figure = canvas(width, 0.9)
     figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, style="italic", wrap=True)
     return figure

@@ -36,7 +36,7 @@ def matrices(spec: RunSpec, weights: Path, tokens: list[int]) -> torch.Tensor:
     model.load_state_dict(load_file(weights))
     inputs: list[torch.Tensor] = []
     for block in model.blocks:
-        block.mechanism.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))  # type: ignore[union-attr, operator]
+        block.mechanism.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))  # type: ignore[union-attr]
     with torch.no_grad():
         model.hidden(torch.tensor([tokens]), None)
         pairs = list(zip(model.blocks, inputs, strict=True))
@@ -47,8 +47,8 @@ def matrices(spec: RunSpec, weights: Path, tokens: list[int]) -> torch.Tensor:
 def materialise(spec: Path, weights: Path, tokenizer_file: Path, documents: Path, output: Path) -> None:
     """Write `output` (safetensors): `matrices` (layers, heads, T, T), float32, and the tokens' text as metadata.
 
-    M[t, i] is the weight of value i in output t. The text is the beginning of the first document of `documents`, so that
-    all variants are shown the same. UserError when the variant's code fails in the sandbox or returns other shapes.
+    M[t, i] is the weight of value i in output t. The text is the beginning of the first document of `documents`: all
+    variants are shown the same. UserError when the variant's code fails in the sandbox or returns other shapes.
     """
     run = read_spec(spec, RunSpec)
     text = next(iter(tokenizer.read_documents(documents)), "")
@@ -59,7 +59,12 @@ def materialise(spec: Path, weights: Path, tokenizer_file: Path, documents: Path
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         result = sandbox.run(
-            ["-m", "evomix.model.materialise", *map(str, (spec.resolve(), weights.resolve(), scratch)), json.dumps(ids)],
+            [
+                "-m",
+                "evomix.model.materialise",
+                *map(str, (spec.resolve(), weights.resolve(), scratch)),
+                json.dumps(ids),
+            ],
             readable=[spec, weights, Path(run.mechanism.path)],
             scratch=scratch,
             settings=run.sandbox,
