@@ -1,7 +1,6 @@
 """From all trials of a variant to its hyper-parameters: the cautious optimum of the response surface.
 
-Chosen is the point with the least expected loss plus one standard error: where the surface is ill known (corners of
-the space, few trials) an optimum has to be the better by more. A point whose nearest trial diverged is never chosen.
+The surface is fitted to the trials that finished; a point whose nearest trial did not finish is never chosen.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def choose(
     candidates = grid(space)
     candidates = candidates[_near_finished(space, candidates, points, finished)]
     expected, error = fitted.predict(candidates)
-    index = int(np.argmin(expected + error))
+    index = fitted.cautious_optimum(candidates)
     draws = fitted.draw(candidates, numpy_stream(tuning.seed, "surface"), _DRAWS)
     optima = candidates[draws.argmin(axis=0)]
     luckiest = int(np.flatnonzero(finished)[losses.argmin()])

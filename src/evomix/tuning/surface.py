@@ -68,6 +68,14 @@ class Surface:
         variance = np.einsum("nt,tu,nu->n", features, self.covariance, features)
         return features @ self.coefficients, np.sqrt(np.maximum(variance, 0))
 
+    def cautious_optimum(self, points: Array) -> int:
+        """Return the index of the point with the least expected loss plus one standard error.
+
+        Where the surface is ill known (corners of the space, few trials) an optimum has to be the better by more.
+        """
+        expected, error = self.predict(points)
+        return int(np.argmin(expected + error))
+
     def draw(self, points: Array, stream: np.random.Generator, count: int) -> Array:
         """Return `count` surfaces drawn from the posterior, at `points`: (n, count), nats per token."""
         root = np.linalg.cholesky(self.covariance)
