@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 try:
     from evomix.config import load_config, sections
     from evomix.errors import UserError
+    from evomix.figures import catalogue
     from evomix.fingerprint import fingerprint
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -44,6 +45,9 @@ shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PAT
 SECTIONS = sections(study)
 ARMS = study.evolution.arms
 SLOTS = range(study.evolution.wave_size)
+LAST_WAVE = study.evolution.waves
+FINALISTS = range(1, study.evolution.finalists + 1)
+WORKERS = range(study.tuning.workers)
 VARIANTS = ["standard", "evolved"]
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
@@ -87,18 +91,48 @@ def section(name):
     return f"<results>/config/{name}.json"
 
 
-rule configure:
-    """One section of the config becomes a file, so that a rule re-runs only when a section it reads changes."""
-    output:
-        "<results>/config/{section}.json",
-    log:
-        "<logs>/config/{section}.log",
-    localrule: True
-    conda:
-        "../../envs/driver.yaml"
-    params:
-        content=lambda wildcards: SECTIONS[wildcards.section],
-    message:
-        "Config section {wildcards.section}"
-    shell:
-        "printf '%s\\n' {params.content:q} > {output} 2> {log}"
+def tuned_variant(wildcards):
+    """Return the variant whose tuning a run uses: its own under policy `joint`, the standard's under `shared`."""
+    return "standard" if study.tuning.policy == "shared" else wildcards.variant
+
+
+def budgets(wildcards):
+    """Return the search spec by whose budgets a variant is certified; the standard is the measure of all budgets."""
+    return (
+        []
+        if wildcards.variant == "standard"
+        else f"<results>/evolution/{wildcards.framework}/candidates.spec.json"
+    )
+
+
+def previous(name):
+    """Return an input function for an artifact of the wave before."""
+    return (
+        lambda wildcards: f"<results>/evolution/{wildcards.framework}/{wildcards.arm}/wave_{int(wildcards.wave) - 1}/{name}"
+    )
+
+
+def search_evaluations():
+    """Return the evaluations of all slots of all waves; framework and arm stay wildcards."""
+    return expand(
+        "<results>/evolution/{{framework}}/{{arm}}/wave_{wave}/slot_{slot}/evaluation.json",
+        wave=range(1, LAST_WAVE + 1),
+        slot=SLOTS,
+    )
+
+
+def figure_inputs(wildcards):
+    """Return what a figure reads; `view` is a framework, or `study` for figures over all of them."""
+    view = None if wildcards.view == catalogue.STUDY else wildcards.view
+    return [
+        f"<results>/{path}" for path in catalogue.inputs(wildcards.figure, study, view)
+    ]
+
+
+def figure_stems():
+    """Return the stems of all figures of the study, under the results folder."""
+    return [
+        catalogue.stem(entry.name, framework)
+        for entry in catalogue.CATALOGUE
+        for framework in (study.frameworks if entry.per_framework else [None])
+    ]

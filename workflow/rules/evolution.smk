@@ -1,25 +1,5 @@
 """The search of each framework: waves of propose, evaluate, tell; then finalists re-ranked on fresh seeds."""
 
-SIZES = study.evolution.sizes
-LAST_WAVE = study.evolution.waves
-FINALISTS = range(1, study.evolution.finalists + 1)
-
-
-def previous(name):
-    """Return an input function for an artifact of the wave before."""
-    return (
-        lambda wildcards: f"<results>/evolution/{wildcards.framework}/{wildcards.arm}/wave_{int(wildcards.wave) - 1}/{name}"
-    )
-
-
-def search_evaluations():
-    """Return the evaluations of all slots of all waves; framework and arm stay wildcards."""
-    return expand(
-        "<results>/evolution/{{framework}}/{{arm}}/wave_{wave}/slot_{slot}/evaluation.json",
-        wave=range(1, LAST_WAVE + 1),
-        slot=SLOTS,
-    )
-
 
 rule write_search_spec:
     """Write how candidates (or the baseline, or finalists) of a framework are judged."""
@@ -27,7 +7,7 @@ rule write_search_spec:
         role=section("search-{role}"),
         judgement=section("judgement"),
         training=section("training"),
-        sizes=[section(f"size-{size}") for size in SIZES],
+        sizes=[section(f"size-{size}") for size in study.evolution.sizes],
         stats="<results>/corpus/stats.json",
         best="<results>/tuning/{framework}/standard/best.json",
     output:
@@ -67,7 +47,9 @@ rule evaluate_standard:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.evaluate", "evomix.gate.syntax"),
+        code=training_code(
+            "evomix.evolution.evaluate", "evomix.gate.gate", "evomix.gate.worker"
+        ),
     message:
         "Evaluating the standard of {wildcards.framework} for the {wildcards.role}"
     shell:
@@ -151,7 +133,9 @@ rule evaluate:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.evaluate", "evomix.gate.syntax"),
+        code=training_code(
+            "evomix.evolution.evaluate", "evomix.gate.gate", "evomix.gate.worker"
+        ),
     message:
         "Evaluating {wildcards.framework} {wildcards.arm}, wave {wildcards.wave}, slot {wildcards.slot}"
     shell:
@@ -254,7 +238,9 @@ rule rerank:
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
     params:
-        code=training_code("evomix.evolution.freeze", "evomix.gate.syntax"),
+        code=training_code(
+            "evomix.evolution.freeze", "evomix.gate.gate", "evomix.gate.worker"
+        ),
     message:
         "Re-ranking finalist {wildcards.rank} of {wildcards.framework}, arm {wildcards.arm}"
     shell:

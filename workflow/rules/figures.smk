@@ -1,24 +1,5 @@
 """Figures: one file each, drawn from artifacts alone; the catalogue says what each one reads."""
 
-from evomix.figures import catalogue
-
-
-def figure_inputs(wildcards):
-    """Return what a figure reads; `view` is a framework, or `study` for figures over all of them."""
-    view = None if wildcards.view == catalogue.STUDY else wildcards.view
-    return [
-        f"<results>/{path}" for path in catalogue.inputs(wildcards.figure, study, view)
-    ]
-
-
-def figure_stems():
-    """Return the stems of all figures of the study, under the results folder."""
-    return [
-        catalogue.stem(entry.name, framework)
-        for entry in catalogue.CATALOGUE
-        for framework in (study.frameworks if entry.per_framework else [None])
-    ]
-
 
 rule materialise_mixing:
     """Run a trained variant on one real sentence in the sandbox and keep its mixing matrices."""
@@ -65,7 +46,8 @@ rule draw_figure:
         "../../envs/analysis.yaml"
     params:
         code=lambda wildcards: fingerprint(f"evomix.figures.{wildcards.figure}"),
+        results=lambda wildcards, output: str(Path(output[0]).parents[2]),
     message:
         "Figure {wildcards.figure} ({wildcards.view})"
     shell:
-        "python -m evomix draw-figure {wildcards.figure} --view {wildcards.view} --results {results} 2>&1 | tee {log}"
+        "python -m evomix draw-figure {wildcards.figure} --view {wildcards.view} --results {params.results} 2>&1 | tee {log}"

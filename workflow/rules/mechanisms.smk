@@ -38,7 +38,8 @@ rule freeze_evolved:
 rule certify:
     """Measure whether a variant belongs to its framework; the numbers stay with it."""
     input:
-        "<results>/mechanisms/{framework}/{variant}.py",
+        mechanism="<results>/mechanisms/{framework}/{variant}.py",
+        spec=budgets,
     output:
         "<results>/mechanisms/{framework}/{variant}.certificate.json",
     log:
@@ -49,8 +50,10 @@ rule certify:
         mem_mb=4000,
         runtime=30,
     params:
-        code=fingerprint("evomix.gate.syntax"),
+        code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
+        budgets=lambda wildcards, input: f"--spec {input.spec}" if input.spec else "",
     message:
         "Certifying {wildcards.variant} of {wildcards.framework}"
     shell:
-        "python -m evomix certify {input} {output} --framework {wildcards.framework} 2>&1 | tee {log}"
+        "python -m evomix certify {input.mechanism} {output} --framework {wildcards.framework} "
+        "{params.budgets} 2>&1 | tee {log}"

@@ -1,12 +1,5 @@
 """Hyper-parameters of each variant, with the same design of trials and so the same budget for all."""
 
-WORKERS = range(study.tuning.workers)
-
-
-def tuned_variant(wildcards):
-    """Return the variant whose tuning a run uses: its own under policy `joint`, the standard's under `shared`."""
-    return "standard" if study.tuning.policy == "shared" else wildcards.variant
-
 
 rule design_trials:
     """Ask Optuna for all trials up front: a space-filling design, the same for every variant."""

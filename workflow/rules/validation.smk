@@ -19,8 +19,10 @@ rule validate:
         "../../envs/analysis.yaml"
     params:
         code=fingerprint("evomix.statistics.validation"),
+        scaling=lambda wildcards, input: str(Path(input.scaling[0]).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Validating standard against evolved"
     shell:
         "python -m evomix validate {input.summaries} --section {input.section} "
-        "--scaling {results}/scaling --output {results}/validation 2>&1 | tee {log}"
+        "--scaling {params.scaling} --output {params.folder} 2>&1 | tee {log}"

@@ -37,11 +37,18 @@ def gate(file: Path, framework: FrameworkName) -> None:
         sys.exit(1)
 
 
-def certify(file: Path, output: Target, framework: FrameworkName) -> None:
+def certify(
+    file: Path,
+    output: Target,
+    framework: FrameworkName,
+    spec: Annotated[Path | None, typer.Option("--spec", help="search spec whose budgets and shells apply")] = None,
+) -> None:
     """Write the certificate of a frozen variant: the gate's record, accepted or not."""
     from evomix.gate import gate as gates
 
-    write_json(output, "certificate", {"mechanism": digest_file(file), **gates.gate(file, framework_of(framework))})
+    search = specs.read_spec(spec, specs.SearchSpec) if spec else None
+    record = gates.gate(file, framework_of(framework), search=search)
+    write_json(output, "certificate", {"mechanism": digest_file(file), **record})
 
 
 def _judges(search: specs.SearchSpec) -> dict[str, Any]:
