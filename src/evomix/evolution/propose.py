@@ -28,6 +28,9 @@ INSPIRATIONS = 3
 REMEMBERED = 4
 """Earlier outcomes shown in a prompt."""
 
+SHOWN_REFUSALS = 6
+"""Refusals of one attempt that go back to the proposer."""
+
 
 @dataclass
 class _Open:
@@ -127,15 +130,13 @@ def _judge(item: _Open, draft: Draft, known: dict[str, str], framework: str) -> 
     if draft.halt:
         item.halt = draft.halt
     elif draft.source is not None:
-        digest = candidate_digest(draft.source)
         refusals = syntax.check(draft.source, framework)
         if refusals:
-            reason = "; ".join(str(refusal) for refusal in refusals)[:1_500]
-        elif digest in known:
-            reason = f"this is the same program as {known[digest]}, comments and formatting aside; propose another one"
+            reason = "\n".join(f"{item.check}: {item.value}. {item.hint}" for item in refusals[:SHOWN_REFUSALS])
         else:
-            known[digest] = f"another proposal of this wave (slot {task.slot})"
-            item.accepted = draft
+            source = syntax.normalise(draft.source, framework)
+            reason = _duplicate(candidate_digest(source), known, f"another proposal of this wave (slot {task.slot})")
+            item.accepted = None if reason else replace(draft, source=source)
     item.attempts.append({"patch": task.patch, "changes": draft.changes, "refused": reason, "call": draft.call})
     number = task.attempt + 1
     item.task = replace(
@@ -144,6 +145,14 @@ def _judge(item: _Open, draft: Draft, known: dict[str, str], framework: str) -> 
         seed=derive(task.seed, "next"),
         refusals=[*task.refusals, Refusal(draft.response, reason or "")],
     )
+
+
+def _duplicate(digest: str, known: dict[str, str], name: str) -> str | None:
+    """Return why a candidate is not new, or enter it among the known ones under `name`."""
+    if digest in known:
+        return f"this is the same program as {known[digest]}, comments and formatting aside; propose another one"
+    known[digest] = name
+    return None
 
 
 def _write(item: _Open, framework: str, arm: str, wave_size: int, output: Path) -> None:

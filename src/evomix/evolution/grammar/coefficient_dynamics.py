@@ -5,17 +5,26 @@ from __future__ import annotations
 import ast
 
 from evomix.evolution.grammar.editor import Program, expression
-from evomix.evolution.grammar.edits import POSITIVE, Draw, Edit, Site, point_edits
+from evomix.evolution.grammar.edits import (
+    FIXED_DECAY,
+    FIXED_RATES,
+    PER_HEAD,
+    POSITIVE,
+    RATES,
+    STEPS,
+    Draw,
+    Edit,
+    Site,
+    point_edits,
+)
 
-QUERY, KEY = Site("queries"), Site("impulses")
-_GATE = "self.{}(x_BTD).transpose(-2, -1)"
-
+QUERY, KEY = Site("queries"), Site("keys")
 READOUTS = {
     "linear": None,
     "exponential": "torch.exp(score_BHTT - score_BHTT.amax(-1, keepdim=True).detach())",
-    "elu + 1": "F.elu(score_BHTT) + 1",
-    "softplus": "F.softplus(score_BHTT)",
-    "sigmoid": "torch.sigmoid(score_BHTT)",
+    "elu + 1": "F.elu(score_BHTT) + (1 + 1e-06)",
+    "softplus": "F.softplus(score_BHTT) + 1e-06",
+    "sigmoid": "torch.sigmoid(score_BHTT) + 1e-06",
     "squared ReLU": "F.relu(score_BHTT).square()",
     "tanh": "torch.tanh(score_BHTT)",
 }
@@ -84,7 +93,7 @@ def _positive(program: Program) -> bool:
     body = program.text("readout")
     if body:
         return "exp(" in body or any(READOUTS[name] in body for name in _ALWAYS_POSITIVE)  # type: ignore[operator]
-    outer = [program.returned(method) for method in ("queries", "impulses")]
+    outer = [program.returned(method) for method in ("queries", "keys")]
     heads = [template.split("HOLE")[0] for template in POSITIVE.values()]
     return all(node is not None and any(head in ast.unparse(node) for head in heads) for node in outer)
 
@@ -99,10 +108,13 @@ def _parts(program: Program) -> list[str]:
 
 
 def _add_part(program: Program, **keywords: str) -> None:
+    """Add a part to what `evolution` returns; drift stands alone."""
     if not program.has("evolution"):
-        program.put_method("def evolution(self, x_BTD: Tensor) -> Evolution: return Evolution()")
+        program.put_method("def evolution(self, x_BTD: Tensor, key_BHTN: Tensor) -> Evolution: return Evolution()")
     node = program.returned("evolution")
     if isinstance(node, ast.Call):
+        other = [item for item in node.keywords if (item.arg == "drift_BHT") != ("drift_BHT" in keywords)]
+        node.keywords = [item for item in node.keywords if item not in other]
         for name, text in keywords.items():
             node.keywords = [item for item in node.keywords if item.arg != name]
             node.keywords.append(ast.keyword(arg=name, value=expression(text)))
@@ -127,55 +139,49 @@ def _declare_evolution(program: Program) -> None:
 
 def _scalar(program: Program, draw: Draw) -> str | None:
     """Scalar decay: fixed per head (RetNet), gated by the input, or by an input-dependent step (SSD)."""
-    if "log_diagonal_BHTN" in _parts(program):
-        return None
     kind = draw(["fixed", "gated", "stepped"])
     if kind == "fixed":
-        start = draw(["5.0", "4.0", "3.0"])
-        name = program.add_parameter("log_decay", "nn.Parameter(torch.zeros(heads, 1))")
-        program.methods["initialise"] if program.has("initialise") else program.put_method(
-            "def initialise(self) -> None: pass"
-        )
-        program.methods["initialise"].body += ast.parse(
-            f"self.{name}.copy_(torch.log1p(-torch.exp2(-{start} - torch.arange(self.heads)))[:, None])"
-        ).body
-        _add_part(program, log_scalar_BHT=f"-self.{name}.abs() + torch.zeros_like(x_BTD[..., :1]).transpose(-2, -1)")
+        name = program.add_parameter("decay_rate", "nn.Parameter(torch.zeros(heads, 1))", FIXED_RATES)
+        log = FIXED_DECAY.format(name)
     elif kind == "gated":
         bias = draw(["2.0", "4.0"])
         name = program.add_parameter("gate", "nn.Linear(width, heads)", f"NAME.bias.fill_({bias})")
-        _add_part(program, log_scalar_BHT=f"F.logsigmoid({_GATE.format(name)})")
+        log = f"F.logsigmoid({PER_HEAD.format(name)})"
     else:
-        step = program.add_parameter("step", "nn.Linear(width, heads)", "NAME.bias.fill_(-4.0)")
-        rate = program.add_parameter("log_rate", "nn.Parameter(torch.zeros(heads, 1))")
-        delta = f"F.softplus({_GATE.format(step)})"
-        _add_part(program, log_scalar_BHT=f"-torch.exp(self.{rate}) * {delta}")
+        step = program.add_parameter("step", "nn.Linear(width, heads)", STEPS)
+        rate = program.add_parameter("log_rate", "nn.Parameter(torch.zeros(heads, 1))", RATES)
+        delta = f"F.softplus({PER_HEAD.format(step)})"
+        log = f"-torch.exp(self.{rate}) * {delta}"
         if draw(["scaled", "plain"]) == "scaled":
-            KEY.wrap(program, f"HOLE * {delta}.unsqueeze(-1)")
+            program.put_method(f"def scaling(self, x_BTD: Tensor) -> Tensor: return {delta}")
+    _add_part(program, log_scalar_BHT=log)
     return f"{kind} scalar decay"
 
 
 def _diagonal(program: Program, draw: Draw) -> str | None:
     """Diagonal decay per channel through a low-rank gate (GLA)."""
-    if "direction_BHTN" in _parts(program):
+    if "log_diagonal_BHTN" in _parts(program):
         return None
     down = program.add_parameter("gate_down", "nn.Linear(width, 16, bias=False)")
     up = program.add_parameter("gate_up", "nn.Linear(16, width)", "NAME.bias.fill_(2.0)")
-    _drop(program, "log_scalar_BHT")
+    _drop(program, "log_scalar_BHT", "direction_BHTN", "strength_BHT")
     gate = f"self.split_heads(F.logsigmoid(self.{up}(self.{down}(x_BTD)))) / 16"
     _add_part(program, log_diagonal_BHTN=gate)
     return "diagonal decay by a low-rank gate"
 
 
 def _householder(program: Program, draw: Draw) -> str | None:
-    """Householder transitions along the keys with an input-dependent strength (delta rule)."""
-    if "log_diagonal_BHTN" in _parts(program) or not program.attributes >= {"key"}:
+    """Householder-like transitions along the keys with an input-dependent strength β and scaling b = β (delta rule)."""
+    if "direction_BHTN" in _parts(program):
         return None
-    strength = program.add_parameter("strength", "nn.Linear(width, heads)")
-    beta = f"torch.sigmoid({_GATE.format(strength)})"
-    unit = "l2_normalise(self.split_heads(self.key(x_BTD)))"
-    QUERY.wrap(program, "l2_normalise(HOLE)")
-    program.put_method(f"def impulses(self, x_BTD: Tensor) -> Tensor: return {beta}.unsqueeze(-1) * {unit}")
-    _add_part(program, direction_BHTN=unit, strength_BHT=beta)
+    name = program.add_parameter("strength", "nn.Linear(width, heads)")
+    beta = f"torch.sigmoid({PER_HEAD.format(name)})"
+    for site in (QUERY, KEY):
+        site.wrap(program, "l2_normalise(HOLE)")
+    if draw(["scaled", "plain"]) == "scaled":
+        program.put_method(f"def scaling(self, x_BTD: Tensor) -> Tensor: return {beta}")
+    _drop(program, "log_diagonal_BHTN")
+    _add_part(program, direction_BHTN="l2_normalise(key_BHTN)", strength_BHT=beta)
     return f"delta-rule transitions{_reconcile(program, draw)}"
 
 
@@ -185,7 +191,7 @@ def _drift(program: Program, draw: Draw) -> str | None:
         return None
     bias = draw(["2.0", "4.0", "6.0"])
     name = program.add_parameter("forget", "nn.Linear(width, heads)", f"NAME.bias.fill_({bias})")
-    _add_part(program, drift_BHT=f"F.logsigmoid({_GATE.format(name)})")
+    _add_part(program, drift_BHT=f"F.logsigmoid({PER_HEAD.format(name)})")
     return "forget gate in the exponent"
 
 
@@ -200,12 +206,17 @@ def _simplify(program: Program, draw: Draw) -> str | None:
     return f"without {name.split('_BHT')[0].replace('_', ' ')}"
 
 
-def _impulse_scale(program: Program, draw: Draw) -> str | None:
-    """Scale the impulses by an input gate b."""
-    kind = draw(["torch.sigmoid", "F.softplus"])
+def _scaling(program: Program, draw: Draw) -> str | None:
+    """Scale the impulses by an input gate b, or stop doing so."""
+    kind = draw(["torch.sigmoid", "F.softplus", "none"])
+    if kind == "none":
+        if not program.has("scaling") or "self.scaling(" in program.text("evolution"):
+            return None
+        program.remove("scaling")
+        return "no scaling of impulses"
     name = program.add_parameter("input_gate", "nn.Linear(width, heads)")
-    gate = f"{kind}({_GATE.format(name)}).unsqueeze(-1)"
-    return f"impulses gated by {kind.split('.')[-1]}" if KEY.wrap(program, f"HOLE * {gate}") else None
+    program.put_method(f"def scaling(self, x_BTD: Tensor) -> Tensor: return {kind}({PER_HEAD.format(name)})")
+    return f"impulses scaled by a {kind.split('.')[-1]} gate"
 
 
 def edits() -> list[Edit]:
@@ -218,7 +229,7 @@ def edits() -> list[Edit]:
         Edit("householder", 1.0, _householder),
         Edit("drift", 1.5, _drift),
         Edit("simplify", 1.0, _simplify),
-        Edit("impulse scale", 1.0, _impulse_scale),
+        Edit("scaling", 1.0, _scaling),
         *point_edits(QUERY, KEY),
     ]
 
@@ -228,6 +239,7 @@ COMPONENTS = {
     "normaliser": (("normaliser",), ("normaliser",)),
     "evolution": (("evolution",), ("evolution",)),
     "queries": (("queries",), ()),
-    "impulses": (("impulses",), ()),
+    "keys": (("keys",), ()),
+    "scaling": (("scaling",), ()),
 }
 """Crossover units: name: (methods, declaration keywords) that travel together."""

@@ -47,7 +47,7 @@ def drawer(stream: np.random.Generator) -> Draw:
     return lambda names: names[int(stream.integers(len(names)))]
 
 
-POSITIVE = {"elu + 1": "F.elu(HOLE) + 1", "softplus": "F.softplus(HOLE)"}
+POSITIVE = {"elu + 1": "F.elu(HOLE) + (1 + 1e-06)", "softplus": "F.softplus(HOLE) + 1e-06"}
 """Positive feature maps: with them, sums of products can normalise rows."""
 FEATURES = {
     **POSITIVE,
@@ -57,14 +57,22 @@ FEATURES = {
     "tanh": "torch.tanh(HOLE)",
 }
 
+PER_HEAD = "self.{}(x_BTD).transpose(-2, -1)"
+"""One number per head and token, BHT, from a linear map of that name."""
+FIXED_RATES = "NAME.copy_(-torch.log1p(-torch.exp2(-5.0 - torch.arange(self.heads)))[:, None])"
+FIXED_DECAY = "-self.{}.abs() + torch.zeros_like(x_BTD[..., :1]).transpose(-2, -1)"
+"""Start and log decay, BHT, of a learned rate per head (RetNet's at the start)."""
+STEPS = "NAME.bias.copy_(softplus_inverse(torch.exp(torch.empty(self.heads).uniform_(math.log(1e-3), math.log(0.1)))))"
+RATES = "NAME.copy_(torch.empty(self.heads, 1).uniform_(0.5, 4.0).log())"
+"""Starts of the step and of the rate of a selective state space (SSD)."""
 _SHIFTED = """
 def shifted(self, z_BHTN: Tensor) -> Tensor:
     return z_BHTN + self.shift * F.pad(z_BHTN, (0, 0, 1, -1))
 """
 
 
-def point_edits(query: Site, key: Site) -> list[Edit]:
-    """Return the edits on queries and keys."""
+def point_edits(query: Site, key: Site, **shifted: bool) -> list[Edit]:
+    """Return the edits on queries and keys; `shifted` is what a program must declare once they see the token before."""
 
     def both(program: Program, template: str) -> bool:
         return query.wrap(program, template) and key.wrap(program, template)
@@ -81,8 +89,7 @@ def point_edits(query: Site, key: Site) -> list[Edit]:
     def temperature(program: Program, draw: Draw) -> str | None:
         if "log_temperature" in program.attributes:
             return None
-        start = draw(["0.0", "1.0", "-1.0"])
-        name = program.add_parameter("log_temperature", f"nn.Parameter(torch.full((heads, 1, 1), {start}))")
+        name = program.add_parameter("log_temperature", "nn.Parameter(torch.zeros(heads, 1, 1))")
         return "learned temperature per head" if query.wrap(program, f"HOLE * torch.exp(self.{name})") else None
 
     def offset(program: Program, draw: Draw) -> str | None:
@@ -98,6 +105,7 @@ def point_edits(query: Site, key: Site) -> list[Edit]:
         if not (query if where == "queries" else key).wrap(program, "self.shifted(HOLE)"):
             return None
         program.put_method(_SHIFTED)
+        program.declare(**shifted)
         program.add_parameter("shift", "nn.Parameter(torch.zeros(heads, 1, width // heads))")
         return f"{where} also see the previous token"
 

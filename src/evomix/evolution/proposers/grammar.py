@@ -6,15 +6,20 @@ its island: a part of that one takes the place of the parent's, with the paramet
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from types import ModuleType
 
+from evomix.evolution.grammar import coefficient_dynamics, matrix_mixer, test_time_regression
 from evomix.evolution.grammar.crossover import cross
 from evomix.evolution.grammar.editor import Program
 from evomix.evolution.grammar.edits import drawer
 from evomix.evolution.proposers.base import Draft, Task
 from evomix.streams import numpy_stream
 
+_RULES: dict[str, ModuleType] = {
+    "coefficient_dynamics": coefficient_dynamics,
+    "test_time_regression": test_time_regression,
+    "matrix_mixer": matrix_mixer,
+}
 EDITS = {1: 0.55, 2: 0.3, 3: 0.15}
 """Number of edits of one proposal with its probability."""
 
@@ -26,7 +31,7 @@ class Grammar:
     attempts = 30
 
     def __init__(self, framework: str) -> None:
-        self._rules: Any = import_module(f"evomix.evolution.grammar.{framework}")
+        self._rules = _RULES[framework]
         self._edits = self._rules.edits()
 
     def answer(self, tasks: list[Task]) -> list[Draft]:
