@@ -63,7 +63,9 @@ def write_run(root: Path, framework: str, variant: str, size: str, seed: int, *,
         },
     )
     write_json(
-        folder / "timing.json", "timing", {"seconds": 21.5, "seconds_per_step": 0.05, "tokens_per_second": 4.1e4}
+        folder / "timing.json",
+        "timing",
+        {"seconds": 21.5, "tokens_per_second": 4.1e4, "peak_memory_bytes": 3e8, "device": "cpu"},
     )
     steps = np.arange(STEPS)
     end = 3.0 if loss is None else loss
@@ -182,6 +184,27 @@ def write_search(root: Path, framework: str, arm: str, count: int = 20) -> None:
         )
     write_table(folder / arm / "history.parquet", pd.DataFrame(rows))
     write_json(folder / arm / "lineage.json", "lineage", {"nodes": []})
+    accepted = [row for row in rows if row["status"] == "accepted"]
+    fresh = {"status": "accepted", "gain": 0.004, "standard": {"slope": -0.12, "fitness": 0.12}}
+    found = [
+        {"rank": rank, "id": row["id"], "search_fitness": row["fitness"], "shrunken_fitness": 0.125, "fitness": 0.124}
+        | fresh
+        for rank, row in enumerate(sorted(accepted, key=lambda row: -row["fitness"])[:3], 1)
+    ]
+    spent = {"calls": 20, "prompt_tokens": 9_000, "completion_tokens": 2_000, "dollars": 0.31}
+    record = {"framework": framework, "arm": arm, "chosen": found[0], "finalists": found, "spent": spent}
+    write_json(folder / arm / "selection.json", "selection", {**record, "stopped": None, "found": True})
+
+
+def write_certificates(root: Path, framework: str) -> None:
+    """Write the gate's record of both variants."""
+    checks = [
+        {"check": "causality", "layer": "certificate", "value": 3e-16, "limit": 1e-9, "passed": True, "hint": ""},
+        {"check": "syntax", "layer": "syntax", "value": "allowed", "limit": "allowed", "passed": True, "hint": ""},
+    ]
+    for variant in ("standard", "evolved"):
+        path = root / "mechanisms" / framework / f"{variant}.certificate.json"
+        write_json(path, "certificate", {"framework": framework, "accepted": True, "layers": {}, "checks": checks})
 
 
 def write_tuning(root: Path, framework: str) -> None:
@@ -225,6 +248,7 @@ def write_study(root: Path) -> None:
     for framework in FRAMEWORKS:
         write_trainings(root, framework)
         write_mechanisms(root, framework)
+        write_certificates(root, framework)
         write_tuning(root, framework)
         write_matrices(root, framework)
         for arm in ("guided", "random"):

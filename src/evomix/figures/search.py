@@ -10,7 +10,7 @@ import pandas as pd
 from evomix.evolution import fitness
 from evomix.figures.tree import Results
 
-COLUMNS = ("iteration", "id", "parent", "patch", "changes", "status", "check", "slope", "gain", "fitness")
+COLUMNS = ("iteration", "id", "parent", "patch", "changes", "status", "check", "reason", "slope", "gain", "fitness")
 NUMBERS = ("slope", "gain", "fitness")
 
 

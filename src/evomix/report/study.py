@@ -10,8 +10,9 @@ from typing import Any
 from evomix.figures import catalogue
 from evomix.figures.naming import words
 from evomix.figures.tree import Results
-from evomix.report import tables
 from evomix.report.diff import Line, difference, highlight, plain
+from evomix.report.table import Table
+from evomix.report.write_table import PER_FRAMEWORK, TABLES
 
 PENDING = "no verdict yet"
 _GROUPS = (catalogue.COMPARISON, catalogue.SEARCH, catalogue.MECHANISM, catalogue.TUNING)
@@ -48,7 +49,7 @@ class FrameworkPage:
     groups: list[tuple[str, list[Drawing]]]
     difference: list[Line]
     code: list[Line]
-    tables: list[tables.Table]
+    tables: list[Table]
 
     @property
     def met(self) -> int:
@@ -78,7 +79,7 @@ class Study:
     comparison: str
     frameworks: list[FrameworkPage]
     figures: list[Drawing]
-    tables: list[tables.Table]
+    tables: list[Table]
     missing: list[str]
     provenance: list[tuple[str, str]]
 
@@ -125,7 +126,7 @@ def _pending(results: Results, framework: str) -> str:
     return f"{done} of {wanted} runs of the paired comparison have ended; the verdict waits for all of them."
 
 
-def framework_page(results: Results, framework: str, own: list[tables.Table]) -> FrameworkPage:
+def framework_page(results: Results, framework: str, own: list[Table]) -> FrameworkPage:
     """Gather everything about one framework; `own` are the study's tables, filtered here."""
     found = results.json(f"validation/{framework}.json")
     standard = results.text(f"mechanisms/{framework}/standard.py")
@@ -198,7 +199,7 @@ def gather(results: Results) -> Study:
     """Read a results folder, finished or not, into everything the report shows."""
     frameworks = results.frameworks()
     section, policy = results.section("validation"), results.section("policy")
-    own = [tables.TABLES[name](results) for name in tables.TABLES]
+    own = [collect(results) for collect in TABLES.values()]
     figures = [drawing(results, entry, None) for entry in catalogue.CATALOGUE if not entry.per_framework]
     return Study(
         preset=policy.get("preset", "unknown"),
@@ -208,11 +209,11 @@ def gather(results: Results) -> Study:
         protocol_note=_protocol_note(results, frameworks),
         comparison=(results.json("comparison/frameworks.json") or {}).get("sentence", ""),
         frameworks=[
-            framework_page(results, name, [table for table in own if table.name in tables.PER_FRAMEWORK])
+            framework_page(results, name, [table for table in own if table.name in PER_FRAMEWORK])
             for name in frameworks
         ],
         figures=[figure for figure in figures if figure],
-        tables=[table for table in own if table.name not in tables.PER_FRAMEWORK and len(table.rows)],
+        tables=[table for table in own if table.name not in PER_FRAMEWORK and len(table.rows)],
         missing=_missing(results, frameworks),
         provenance=_provenance(results, frameworks),
     )

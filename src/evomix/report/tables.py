@@ -1,56 +1,15 @@
-"""Tables of a study: what is in them, and how a reader sees each column. Written as CSV (full precision) and HTML."""
+"""Tables of the comparison: verdicts, seeds, scaling laws, tuning, certificates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from evomix.artifacts import write_text
 from evomix.figures.catalogue import VARIANTS
+from evomix.figures.naming import words
 from evomix.figures.tree import Results
-from evomix.report.formats import is_null, show
-
-Columns = dict[str, tuple[str, str]]
-"""Key in the data: (heading, format of evomix.report.formats)."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: heading, one sentence on how to read it, columns in order, and the rows."""
-
-    name: str
-    title: str
-    caption: str
-    columns: Columns
-    rows: pd.DataFrame
-
-    def cells(self) -> list[list[tuple[str, str, bool]]]:
-        """Return every row as (text, sort key, is it a number); a missing value reads `null` and sorts last."""
-        found = []
-        for record in self.rows.to_dict("records"):
-            row = []
-            for key, (_heading, form) in self.columns.items():
-                value = record.get(key)
-                number = form not in ("text", "flag") and not is_null(value)
-                row.append(
-                    (show(value, form), f"{float(value or 0):.12g}" if number else show(value, form), form != "text")
-                )
-            found.append(row)
-        return found
-
-    def only(self, framework: str) -> Table:
-        """Return the rows of one framework, without the column that names it."""
-        rows = self.rows[self.rows["framework"] == framework] if "framework" in self.rows else self.rows
-        columns = {key: value for key, value in self.columns.items() if key != "framework"}
-        return Table(self.name, self.title, self.caption, columns, rows)
-
-
-def _table(name: str, title: str, caption: str, columns: Columns, records: list[dict[str, Any]]) -> Table:
-    return Table(name, title, caption, columns, pd.DataFrame(records, columns=list(columns)).astype(object))
+from evomix.report.table import Columns, Table, make
 
 
 def verdicts(results: Results) -> Table:
@@ -92,7 +51,7 @@ def verdicts(results: Results) -> Table:
         "parameters_ratio": ("parameters", "ratio"),
     }
     caption = "Gain is standard − evolved in final loss: positive means that the evolved variant is better."
-    return _table("verdicts", "Verdicts", caption, columns, records)
+    return make("verdicts", "Verdicts", caption, columns, records)
 
 
 def per_seed(results: Results) -> Table:
@@ -108,7 +67,7 @@ def per_seed(results: Results) -> Table:
         "relative": ("relative gain", "percent"),
     }
     caption = "Final loss on the whole test shard. A diverged run has no loss and reads null."
-    return _table(
+    return make(
         "per_seed",
         "Final loss of every seed",
         caption,
@@ -163,21 +122,70 @@ def scaling(results: Results) -> Table:
         "A steeper (more negative) slope scales better. p is the lack of fit of the line for a variant, and the paired "
         "test over seeds for the difference, which is positive when evolved falls faster."
     )
-    return _table("scaling", "Scaling laws", caption, columns, records)
+    return make("scaling", "Scaling laws", caption, columns, records)
 
 
-TABLES: dict[str, Callable[[Results], Table]] = {"verdicts": verdicts, "per_seed": per_seed, "scaling": scaling}
-"""Name: function that collects the table from a results folder."""
+def tuning(results: Results) -> Table:
+    """Return one row per framework and variant: what was chosen, how well it is known, and at what budget."""
+    records: list[dict[str, Any]] = []
+    for framework in results.frameworks():
+        for variant in VARIANTS:
+            found = results.json(f"tuning/{framework}/{variant}/best.json")
+            if found is None:
+                continue
+            records.append(
+                {
+                    "framework": framework,
+                    "variant": variant,
+                    **found["chosen"],
+                    "loss": found["predicted"]["loss"],
+                    "standard_error": found["predicted"]["standard_error"],
+                    "optimism": found["luckiest"]["optimism"],
+                    "at_edge": ", ".join(words(name) for name in found["at_edge"]) or "no",
+                    "trials": f"{found['trials']['finished']} of {found['trials']['planned']}",
+                    "steps": found["budget"]["total_steps"],
+                }
+            )
+    columns: Columns = {
+        "framework": ("framework", "text"),
+        "variant": ("variant", "text"),
+        "learning_rate": ("learning rate", "number"),
+        "warmup_steps": ("warm-up steps", "count"),
+        "weight_decay": ("weight decay", "number"),
+        "batch_size": ("batch size", "count"),
+        "loss": ("expected loss", "loss"),
+        "standard_error": ("± SE", "loss"),
+        "optimism": ("luck of the best trial", "gain"),
+        "at_edge": ("at the range's edge", "text"),
+        "trials": ("trials finished", "text"),
+        "steps": ("steps spent", "count"),
+    }
+    caption = (
+        "Hyper-parameters come from a surface through all trials, not from the luckiest one, whose loss was better "
+        "than the surface by its luck. Both variants get the same design of trials."
+    )
+    return make("tuning", "Tuning", caption, columns, records)
 
-PER_FRAMEWORK = {"per_seed"}
-"""Tables that the report splits and shows inside each framework's section."""
+
+def certificates(results: Results) -> Table:
+    """Return one row per framework, variant and check of its certificate."""
+    records: list[dict[str, Any]] = []
+    for framework in results.frameworks():
+        for variant in VARIANTS:
+            found = results.json(f"mechanisms/{framework}/{variant}.certificate.json") or {}
+            own = {"framework": framework, "variant": variant}
+            records += [own | {key: item.get(key) for key in _CHECK} for item in found.get("checks", [])]
+    columns: Columns = {
+        "framework": ("framework", "text"),
+        "variant": ("variant", "text"),
+        "check": ("check", "text"),
+        "layer": ("layer", "text"),
+        "value": ("measured", "text"),
+        "limit": ("limit", "text"),
+        "passed": ("passed", "flag"),
+    }
+    caption = "Measured evidence that a variant is causal, sound and a member of its framework."
+    return make("certificates", "Certificate", caption, columns, records)
 
 
-def write(results: Results, name: str, output: Path) -> None:
-    """Write table `name` as `output`.csv (full precision) and `output`.html (a page of its own)."""
-    from evomix.report.render import page
-
-    table = TABLES[name](results)
-    data = table.rows.to_csv(index=False, float_format="%.9g", lineterminator="\n", na_rep="null")
-    write_text(output.parent / f"{output.name}.csv", data)
-    write_text(output.parent / f"{output.name}.html", page("table.html.j2", table=table, title=table.title))
+_CHECK = ("check", "layer", "value", "limit", "passed")
