@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evomix.artifacts import write_json
 from evomix.config import Validation
 from evomix.provenance import provenance
+from evomix.statistics import tuning_noise
 from evomix.statistics.effect import effect
 from evomix.statistics.multiplicity import holm
 from evomix.statistics.observations import losses, read_observations, require_seeds, select
@@ -22,15 +23,19 @@ from evomix.statistics.repeated_measures import anova, friedman
 from evomix.streams import numpy_stream
 
 
-def contrasts(loss_SV: Floats, names: Sequence[str], alpha: float) -> list[dict[str, Any]]:
+def contrasts(
+    loss_SV: Floats, names: Sequence[str], alpha: float, regrets: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Compare every pair of variants by a paired t, Holm-corrected over the pairs; `loss_SV` has no NaN.
 
-    The difference is first − second: positive means that the second has the lower loss.
+    The difference is first − second: positive means that the second has the lower loss. `regrets` are the expected
+    regrets of the variants' tunings, whose noise widens the error (None: not counted).
     """
     rows, p_values = [], {}
     for first, second in itertools.combinations(range(len(names)), 2):
         a, b = loss_SV[:, first], loss_SV[:, second]
-        test = paired_t(a - b, alpha)
+        noise = tuning_noise.variance([regrets[names[first]], regrets[names[second]]]) if regrets else 0.0
+        test = paired_t(a - b, alpha, noise)
         found = effect(a, b, test, alpha)
         label = f"{names[first]} − {names[second]}"
         p_values[label] = test.p
@@ -47,7 +52,13 @@ def contrasts(loss_SV: Floats, names: Sequence[str], alpha: float) -> list[dict[
     return rows
 
 
-def analyse(loss_SV: Floats, names: Sequence[str], seeds: Sequence[int], alpha: float) -> dict[str, Any]:
+def analyse(
+    loss_SV: Floats,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    alpha: float,
+    regrets: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Return ANOVA, Friedman and contrasts of V variants over S seeds; NaN marks a diverged run.
 
     Seeds with a diverged run are left out of ANOVA and contrasts and rank worst in Friedman's test.
@@ -60,13 +71,15 @@ def analyse(loss_SV: Floats, names: Sequence[str], seeds: Sequence[int], alpha: 
         warnings.append(
             f"seeds {left_out} have a diverged run: left out of ANOVA and contrasts, ranked worst in Friedman's test"
         )
+    if regrets is None:
+        warnings.append("noise of the tunings is not counted: contrasts hold for the hyper-parameters as they are")
     if len(names) < 2:
         warnings.append("one framework only: nothing to compare")
     return {
         "left_out": left_out,
         "anova": anova(kept),
         "friedman": friedman(loss_SV, numpy_stream(0, "comparison", "friedman")),
-        "contrasts": contrasts(kept, names, alpha) if len(kept) >= 1 else [],
+        "contrasts": contrasts(kept, names, alpha, regrets) if len(kept) >= 1 else [],
         "warnings": warnings,
     }
 
@@ -89,13 +102,14 @@ def compare(
     summaries: Sequence[Path],
     output: Path,
     *,
+    tunings: Mapping[str, Path] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
     variant: str = "evolved",
 ) -> None:
     """Compare `variant` across the frameworks on the validation seeds and write `output` (schema "comparison").
 
-    Raises UserError when a run is missing.
+    `tunings` maps a framework to the best.json of its variant. Raises UserError when a run is missing.
     """
     observations = read_observations(summaries)
     runs = {
@@ -107,7 +121,8 @@ def compare(
         for name in frameworks
     }
     loss_SV = np.column_stack([losses(items) for items in runs.values()])
-    result = analyse(loss_SV, list(runs), validation.seeds, validation.alpha)
+    regrets = tuning_noise.expected_regrets(tunings or {}, None)
+    result = analyse(loss_SV, list(runs), validation.seeds, validation.alpha, regrets)
     means = {name: float(np.nanmean(column)) if np.isfinite(column).any() else None
              for name, column in zip(runs, loss_SV.T, strict=True)}  # fmt: skip
     ranking = sorted(runs, key=lambda name: (means[name] is None, means[name] or 0.0, name))

@@ -52,11 +52,12 @@ def noncentrality_at(t: float, df: float, probability: float) -> float:
 
 def dz_interval(test: PairedT, alpha: float) -> tuple[float, float]:
     """Return the exact interval of d_z = mean/sd by inverting the noncentral t (Cumming & Finch 2001)."""
-    if not math.isfinite(test.t):
+    if test.n < 2 or not test.sd > 0:
         return math.nan, math.nan
     root = math.sqrt(test.n)
-    low = noncentrality_at(test.t, test.df, 1 - alpha / 2) / root
-    high = noncentrality_at(test.t, test.df, alpha / 2) / root
+    t = test.mean / test.sd * root
+    low = noncentrality_at(t, test.n - 1, 1 - alpha / 2) / root
+    high = noncentrality_at(t, test.n - 1, alpha / 2) / root
     return low, high
 
 
@@ -79,10 +80,10 @@ def in_words(d_z: float) -> str:
 def effect(standard: Floats, evolved: Floats, test: PairedT, alpha: float) -> dict[str, Any]:
     """Return d_z with interval and words, Hedges' g_z, d_av and the correlation of the arms over seeds.
 
-    d_z = d_av / √(2 (1 − r)): it measures how consistent the gain is over seeds, not how large it is in nats.
+    d_z = d_av / √(2 (1 − r)): it measures how consistent the gain is over seeds, not how large it is in nats. Noise of
+    the tuning plays no part in it.
     """
-    computable = math.isfinite(test.t)
-    d_z = test.mean / test.sd if computable else math.nan
+    d_z = test.mean / test.sd if test.n >= 2 and test.sd > 0 else math.nan
     low, high = dz_interval(test, alpha)
     spread = math.nan
     correlation = math.nan
@@ -94,7 +95,7 @@ def effect(standard: Floats, evolved: Floats, test: PairedT, alpha: float) -> di
         "d_z": d_z,
         "ci": [low, high],
         "level": 1 - alpha,
-        "hedges_g_z": d_z * hedges_factor(test.df),
+        "hedges_g_z": d_z * hedges_factor(test.n - 1),
         "d_av": test.mean / spread if spread > 0 else math.nan,
         "correlation": correlation,
         "interpretation": in_words(d_z),

@@ -66,6 +66,11 @@ def loss_at(steps: Floats, losses: Floats, step: float) -> float:
     return float(losses[measured][-1]) if measured.any() else math.nan
 
 
+def loss_at_end(steps: Floats, losses: Floats, last: float) -> float:
+    """Return the loss measured at step `last`; NaN when the curve ends before it (the run diverged)."""
+    return float(losses[-1]) if len(steps) and steps[-1] >= last else math.nan
+
+
 def agreement(early: Floats, final: Floats, k: int, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
     """Compare early with final losses, shape (C,), with percentile intervals from a bootstrap over candidates."""
     count = len(final)
@@ -98,7 +103,7 @@ def analyse(
     """
     names = sorted(curves)
     last = max((float(curves[item][0].max()) for item in names if len(curves[item][0])), default=0.0)
-    final_by_name = {item: float(losses[-1]) if len(losses) else math.nan for item, (_, losses) in curves.items()}
+    final_by_name = {item: loss_at_end(*curves[item], last) for item in names}
     kept = [item for item in names if math.isfinite(final_by_name[item])]
     final = np.array([final_by_name[item] for item in kept])
     k = min(k, len(kept))

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from evomix.streams import numpy_stream
+
 Floats = NDArray[np.float64]
 
 EXACT_LIMIT = 16
@@ -28,10 +30,11 @@ class PairedT:
     n: int
     mean: float
     sd: float
+    error: float
     low: float
     high: float
     t: float
-    df: int
+    df: float
     p: float
     degenerate: bool
 
@@ -51,24 +54,36 @@ def t_upper(df: float, t: float) -> float:
     return float(special.stdtr(df, -t))
 
 
-def paired_t(difference: Floats, alpha: float = 0.05) -> PairedT:
+def paired_t(difference: Floats, alpha: float = 0.05, shared_variance: float = 0.0) -> PairedT:
     """Test mean difference 0 against both sides and give the interval at level 1 − alpha (Student 1908).
 
-    When all differences are equal there is no t: its p is then the exact sign-flip p (1 when the differences are 0),
-    the smallest that n seeds can support, instead of a meaningless 0.
+    `shared_variance` is the variance of an error that all seeds share (the tuning's, see `tuning_noise`): it adds to
+    that of the mean, with degrees of freedom by Satterthwaite (1946), its own counted as n − 1. When all differences
+    are equal, p is at least the exact sign-flip p (1 when the differences are 0), the smallest that n seeds support.
     """
     n = len(difference)
     if n < 2:
         mean = float(difference[0]) if n else math.nan
-        return PairedT(n, mean, math.nan, math.nan, math.nan, math.nan, max(n - 1, 0), math.nan, False)
+        return PairedT(n, mean, math.nan, math.nan, math.nan, math.nan, math.nan, max(n - 1, 0), math.nan, False)
     mean = float(np.mean(difference))
-    if constant(difference):
-        return PairedT(n, mean, 0.0, mean, mean, math.nan, n - 1, sign_flip_p(difference), True)
-    sd = float(np.std(difference, ddof=1))
-    error = sd / math.sqrt(n)
-    half = t_quantile(n - 1, 1 - alpha / 2) * error
+    equal = constant(difference)
+    sd = 0.0 if equal else float(np.std(difference, ddof=1))
+    own_variance = sd**2 / n
+    error = math.sqrt(own_variance + shared_variance)
+    if error == 0:
+        return PairedT(n, mean, sd, 0.0, mean, mean, math.nan, n - 1, sign_flip_p(difference, _coins()), True)
+    df = (n - 1) * (own_variance + shared_variance) ** 2 / (own_variance**2 + shared_variance**2)
+    half = t_quantile(df, 1 - alpha / 2) * error
     t = mean / error
-    return PairedT(n, mean, sd, mean - half, mean + half, t, n - 1, 2 * t_upper(n - 1, abs(t)), False)
+    p = 2 * t_upper(df, abs(t))
+    if equal:
+        p = max(p, sign_flip_p(difference, _coins()))
+    return PairedT(n, mean, sd, error, mean - half, mean + half, t, df, p, equal)
+
+
+def _coins() -> np.random.Generator:
+    """Return the stream of the sign patterns of equal differences."""
+    return numpy_stream(0, "paired", "equal differences")
 
 
 def _sign_patterns(n: int, rng: np.random.Generator | None) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from scipy import optimize
@@ -24,6 +25,7 @@ def power(d_z: float, n: int, alpha: float) -> float:
     return min(1.0, upper + lower)
 
 
+@functools.cache
 def detectable_effect(n: int, alpha: float, target: float = 0.8) -> float:
     """Return the smallest d_z that n seeds detect with power `target`."""
     if n < 2:

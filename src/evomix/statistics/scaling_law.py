@@ -168,14 +168,19 @@ def _warnings(grid: Grid, blocks: dict[str, Any], law: dict[str, Any] | None, al
         found.append("E + A·N^−α is not fitted: it needs at least three sizes")
     elif law["unidentified_share"] > 0.05:
         found.append(
-            f"in {law['unidentified_share']:.0%} of bootstrap fits the data do not tell the floor E from the exponent α; "
+            f"in {law['unidentified_share']:.0%} of bootstrap fits the floor E and the exponent α are not told apart; "
             "both are illustrations, and so is the parameter multiplier"
         )
     return found
 
 
-def analyse(grid: Grid, framework: str, alpha: float, variants: tuple[str, str] = ARMS) -> dict[str, Any]:
-    """Return the whole scaling analysis of one framework as a JSON-able mapping (without provenance)."""
+def analyse(
+    grid: Grid, framework: str, alpha: float, variants: tuple[str, str] = ARMS, resamples: int = 1_000
+) -> dict[str, Any]:
+    """Return the whole scaling analysis of one framework as a JSON-able mapping (without provenance).
+
+    `resamples` is the size of the power law's bootstrap; 0 leaves the power law out.
+    """
     kept = grid.complete
     blocks = (
         {arm: _variant_block(grid, arm, variant, alpha) for arm, variant in zip(ARMS, variants, strict=True)}
@@ -192,12 +197,14 @@ def analyse(grid: Grid, framework: str, alpha: float, variants: tuple[str, str] 
             "mean": test.mean, "ci": [test.low, test.high], "t": test.t, "df": test.df, "p": test.p,
             "meaning": "slope of standard − slope of evolved; positive: the evolved loss falls faster with size",
         }  # fmt: skip
-        law = power_law(
-            (grid.n["standard"], grid.n["evolved"]),
-            (grid.loss["standard"][kept], grid.loss["evolved"][kept]),
-            alpha,
-            numpy_stream(0, "scaling", framework, "bootstrap"),
-        )
+        if resamples:
+            law = power_law(
+                (grid.n["standard"], grid.n["evolved"]),
+                (grid.loss["standard"][kept], grid.loss["evolved"][kept]),
+                alpha,
+                numpy_stream(0, "scaling", framework, "bootstrap"),
+                resamples,
+            )
     rows = [_size_row(grid, k, alpha) for k in range(len(grid.sizes))]
     better = sum(row["better"] for row in rows)
     return {

@@ -20,17 +20,21 @@ class World:
     level: float = 1.5
     """Final loss of the standard at its best hyper-parameters."""
     seed_sd: float = 0.005
-    """Spread of final losses over seeds."""
+    """Spread of losses over seeds, of final runs and of tuning trials."""
     correlation: float = 0.5
-    """Correlation of the two arms over seeds (same data order and initial values)."""
-    trial_sd: float = 0.005
-    """Spread of a tuning trial around the response surface."""
-    curvature: tuple[float, ...] = (0.026, 0.002, 0.002, 0.002)
-    """Loss added one coordinate away from the optimum: learning rate, warm-up, weight decay, batch size."""
+    """Correlation of the two arms over seeds and trials (same data order and initial values)."""
+    curvature: tuple[float, float, float] = (0.026, 0.002, 0.003)
+    """Loss one coordinate away from the optimum of learning rate (.02 per squared ln), warm-up, weight decay."""
     skew: float = 0.3
     """Asymmetry of the learning rate's penalty: too high costs more than too low, so no quadratic is exact."""
+    batch: float = 0.015
+    """Loss that the largest batch saves against the middle one; at equal steps a larger batch sees more text."""
+    interaction: float = 0.004
+    """A larger batch wants a higher learning rate: loss saved when both lie one coordinate up."""
     optimum_range: float = 0.6
-    """Optima lie uniformly in ± this (each variant has its own)."""
+    """The standard's optima lie uniformly in ± this."""
+    optimum_shift: float = 0.3
+    """Spread of the evolved variant's optima around the standard's."""
     degrees: float = np.inf
     """Degrees of freedom of the noise (Student's t scaled to the same spread); infinite is normal."""
     divergence: float = 0.0
@@ -48,21 +52,30 @@ class World:
         """Spread of a paired difference over seeds."""
         return float(self.seed_sd * np.sqrt(2 * (1 - self.correlation)))
 
-    def optimum(self, rng: np.random.Generator) -> Floats:
-        """Return a variant's best hyper-parameters, shape (D,)."""
-        return rng.uniform(-self.optimum_range, self.optimum_range, size=len(self.curvature))
+    def optima(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Return the best learning rate, warm-up and weight decay of both arms, each (3,) in coordinates."""
+        standard = rng.uniform(-self.optimum_range, self.optimum_range, size=3)
+        return standard, np.clip(standard + rng.normal(0, self.optimum_shift, size=3), -1, 1)
 
-    def penalty(self, points_TD: Floats, optimum_D: Floats) -> Floats:
-        """Return the loss that hyper-parameters cost against the variant's best, shape (T,)."""
-        away_TD = points_TD - optimum_D
-        cost_TD = np.array(self.curvature) * away_TD**2
-        cost_TD[:, 0] *= np.exp(self.skew * away_TD[:, 0])
-        total: Floats = cost_TD.sum(axis=1)
-        return total
+    def surface(self, points_TD: Floats, optimum: Floats) -> Floats:
+        """Return the loss that hyper-parameters add to the level, shape (T,); D is 4, the batch size last."""
+        away = points_TD[:, :3] - optimum
+        cost = np.array(self.curvature) * away**2
+        cost[:, 0] *= np.exp(self.skew * away[:, 0])
+        rate, batch = points_TD[:, 0], points_TD[:, 3]
+        added: Floats = cost.sum(axis=1) - self.batch * batch - self.interaction * rate * batch
+        return added
 
-    def trials(self, rng: np.random.Generator, points_TD: Floats, optimum_D: Floats) -> Floats:
-        """Return the losses of tuning trials, shape (T,)."""
-        return self.level + self.penalty(points_TD, optimum_D) + self.trial_sd * self.noise(rng, (len(points_TD),))
+    def trials(self, rng: np.random.Generator, points_TD: Floats, optima: tuple[Floats, Floats]) -> list[Floats]:
+        """Return the losses of both arms' tuning trials, each (T,); the arms share design and seed."""
+        noise = self.paired_noise(rng, len(points_TD))
+        return [self.level + self.surface(points_TD, optima[arm]) + noise[arm] for arm in (0, 1)]
+
+    def paired_noise(self, rng: np.random.Generator, count: int) -> Floats:
+        """Return noise of both arms, shape (2, count), correlated between them."""
+        shared, own = self.noise(rng, (count,)), self.noise(rng, (2, count))
+        drawn: Floats = self.seed_sd * (np.sqrt(self.correlation) * shared + np.sqrt(1 - self.correlation) * own)
+        return drawn
 
     def finals(
         self, rng: np.random.Generator, seeds: int, gain: float = 0.0, penalties: tuple[float, float] = (0.0, 0.0)
@@ -71,9 +84,7 @@ class World:
 
         `penalties` are what each arm's chosen hyper-parameters cost; every seed of an arm pays the same.
         """
-        shared = np.sqrt(self.correlation) * self.noise(rng, (seeds,))
-        own = np.sqrt(1 - self.correlation) * self.noise(rng, (2, seeds))
         means = np.array([[self.level + penalties[0]], [self.level - gain + penalties[1]]])
-        losses = means + self.seed_sd * (shared + own)
+        losses = means + self.paired_noise(rng, seeds)
         losses[rng.random((2, seeds)) < self.divergence] = np.nan
         return losses[0], losses[1]

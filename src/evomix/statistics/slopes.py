@@ -24,8 +24,7 @@ def line_fits(log_n_K: Floats, loss_SK: Floats) -> tuple[Floats, Floats]:
 def interval_of_mean(values: Floats, alpha: float) -> dict[str, Any]:
     """Return mean, standard error and t-interval of per-seed estimates."""
     test = paired_t(values, alpha)
-    error = test.sd / math.sqrt(test.n) if test.n >= 2 else math.nan
-    return {"mean": test.mean, "se": error, "ci": [test.low, test.high], "seeds": test.n}
+    return {"mean": test.mean, "se": test.error, "ci": [test.low, test.high], "seeds": test.n}
 
 
 def r_squared(log_n_K: Floats, loss_SK: Floats) -> dict[str, float]:

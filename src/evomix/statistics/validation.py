@@ -13,7 +13,7 @@ import numpy as np
 from evomix.artifacts import read_json, write_json
 from evomix.config import Validation
 from evomix.provenance import provenance
-from evomix.statistics import verdict
+from evomix.statistics import tuning_noise, verdict
 from evomix.statistics.criteria import all_met, strong_criteria, success_criteria
 from evomix.statistics.effect import effect
 from evomix.statistics.equivalence import margin_from_slope, tost
@@ -29,18 +29,23 @@ SIGN = "differences are standard − evolved; positive means the evolved variant
 DIVERGED_RULE = (
     "A diverged run is a result and is never replaced. With any diverged run the confirmatory test is the exact "
     "signed-rank test in which a pair with one diverged run takes the highest rank against the arm that diverged and "
-    "a pair with two counts as a tie; means, intervals and effect sizes then describe the finished pairs only."
+    "a pair with two counts as a tie, after finite differences are moved by one standard error of the tuning towards "
+    "the other side; means, intervals and effect sizes then describe the finished pairs only."
 )
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Final losses (nats per token) of both arms over the same seeds, shape (n,); NaN marks a diverged run."""
+    """Final losses (nats per token) of both arms over the same seeds, shape (n,); NaN marks a diverged run.
+
+    `regrets` are the losses that each arm's tuning is expected to have left (None: no tuning noise is counted).
+    """
 
     framework: str
     seeds: list[int]
     standard: Floats
     evolved: Floats
+    regrets: dict[str, float] | None = None
 
 
 def _scores(pairs: Pairs) -> Floats:
@@ -51,6 +56,12 @@ def _scores(pairs: Pairs) -> Floats:
     scores[lost_evolved & ~lost_standard] = -np.inf
     scores[lost_standard & lost_evolved] = 0.0
     return scores
+
+
+def _moved_towards_zero(scores: Floats, distance: float) -> Floats:
+    """Return scores with the finite ones moved by `distance` against the direction that the ranks favour."""
+    moved: Floats = scores - np.sign(np.sum(signed_ranks(scores))) * distance
+    return moved
 
 
 def _margin(scaling: dict[str, Any] | None, share: float) -> tuple[float, float]:
@@ -70,16 +81,21 @@ def analyse_one(
     finished = np.isfinite(pairs.standard) & np.isfinite(pairs.evolved)
     standard, evolved = pairs.standard[finished], pairs.evolved[finished]
     difference = standard - evolved
-    test = paired_t(difference, settings.alpha)
+    noise = tuning_noise.variance(list(pairs.regrets.values())) if pairs.regrets else 0.0
+    test = paired_t(difference, settings.alpha, noise)
+    plain = paired_t(difference, settings.alpha)
     lost = bool(np.sum(~np.isfinite(pairs.standard)) + np.sum(~np.isfinite(pairs.evolved)))
     slope, margin = _margin(scaling, settings.equivalence)
     equal = tost(difference, test, margin, settings.alpha)
     first_step = settings.alpha / tests
     base = float(np.mean(standard)) if len(standard) else math.nan
-    sought = settings.relative_gain * base / test.sd if test.sd > 0 else math.nan
-    found = effect(standard, evolved, test, settings.alpha)
-    rank_stream = numpy_stream(0, "validation", pairs.framework, "signs")
-    rank_p = signed_rank_p(scores, rank_stream)
+    # Effects are planned in units of the whole error: one √n-th of it is what a single seed contributes.
+    unit = test.error * math.sqrt(test.n)
+    sought = settings.relative_gain * base / unit if unit > 0 else math.nan
+    found = effect(standard, evolved, plain, settings.alpha)
+    rank_p = signed_rank_p(scores, numpy_stream(0, "validation", pairs.framework, "signs"))
+    cautious = _moved_towards_zero(scores, math.sqrt(noise))
+    cautious_p = signed_rank_p(cautious, numpy_stream(0, "validation", pairs.framework, "signs"))
     bootstrap = (
         bootstrap_interval(
             difference, settings.alpha, numpy_stream(0, "validation", pairs.framework, "bootstrap"), resamples
@@ -98,8 +114,13 @@ def analyse_one(
         },
         "primary": {
             "test": "exact signed-rank with diverged runs ranked worst" if lost else "paired t",
-            "t": test.t, "df": test.df, "p": rank_p if lost else test.p, "p_of_t": test.p,
+            "t": test.t, "df": test.df, "p": cautious_p if lost else test.p, "standard_error": test.error,
+            "tuning_error": math.sqrt(noise), "expected_regrets": pairs.regrets,
             "direction": float(np.sign(np.sum(signed_ranks(scores)) if lost else test.mean)),
+        },
+        "seeds_only": {
+            "t": plain.t, "df": plain.df, "p": plain.p, "ci": [plain.low, plain.high],
+            "note": "the paired t as if the hyper-parameters were known; not confirmatory",
         },
         "effect": found,
         "robust": {
@@ -114,8 +135,8 @@ def analyse_one(
         },
         "power": {
             "alpha": first_step, "target": 0.8, "pairs": test.n,
-            "achieved": power(found["d_z"], test.n, first_step),
-            "detectable_d_z": detectable, "detectable_difference": detectable * test.sd,
+            "achieved": power(abs(test.mean) / unit if unit > 0 else math.nan, test.n, first_step),
+            "detectable_d_z": detectable, "detectable_difference": detectable * unit,
             "at_relative_gain": power(sought, test.n, first_step),
             "seeds_for_relative_gain": seeds_needed(sought, first_step),
             "note": "`achieved` is the power at the observed effect and only restates p; plan with the other numbers",
@@ -161,9 +182,11 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
     seeds = result["agreement"]["seeds"]
     if seeds < 6:
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
+    if result["primary"]["expected_regrets"] is None:
+        found.append("noise of the tuning is not counted: intervals and p hold for the hyper-parameters as they are")
     if result["degenerate"]:
         found.append(
-            "all differences over seeds are equal, so that there is no t-statistic; p is the exact sign-flip p"
+            "all differences over seeds are equal, as if seeds did not act; p is at least the exact sign-flip p"
         )
     if not math.isfinite(result["equivalence"]["margin"]):
         found.append(
@@ -217,6 +240,7 @@ def validate(
     scaling: Mapping[str, Path],
     output: Path,
     *,
+    tunings: Mapping[str, Mapping[str, Path]] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
     variants: tuple[str, str] = ARMS,
@@ -224,7 +248,8 @@ def validate(
     """Compare both variants of every framework and write `output`/{framework}.json (schema "validation").
 
     `summaries` are training summaries (may hold more than needed); `scaling` maps a framework to its scaling JSON.
-    `variants` names the variants in the roles standard and evolved. Raises UserError when a run is missing.
+    `tunings` maps a framework to {"standard": best.json, "evolved": best.json}, whose noise widens the error of the
+    comparison. `variants` names the variants in the roles standard and evolved. UserError when a run is missing.
     """
     observations = read_observations(summaries)
     laws = {framework: read_json(path, "scaling") for framework, path in scaling.items()}
@@ -239,7 +264,13 @@ def validate(
             for arm, variant in zip(ARMS, variants, strict=True)
         }
     pairs = [
-        Pairs(framework, list(validation.seeds), losses(arms["standard"]), losses(arms["evolved"]))
+        Pairs(
+            framework,
+            list(validation.seeds),
+            losses(arms["standard"]),
+            losses(arms["evolved"]),
+            tuning_noise.expected_regrets((tunings or {}).get(framework, {}), tuning_policy),
+        )
         for framework, arms in runs.items()
     ]
     results = analyse(pairs, validation, laws)
