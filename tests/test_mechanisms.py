@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from evomix.gate import syntax
 from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism, build_mechanism, initialise_mechanism
 from evomix.mechanisms.costs import measured_flops, parameter_count
@@ -192,7 +193,7 @@ def test_equal_maps_start_equal_and_the_start_is_a_function_of_the_seed() -> Non
     assert not torch.equal(other.query.weight, softmax.query.weight)
     initialise_mechanism(other, 1, "another layer")
     assert not torch.equal(other.query.weight, softmax.query.weight)
-    assert float(softmax.query.weight.std()) == pytest.approx(0.02, rel=0.1)
+    assert float(softmax.query.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_new_file_joins_the_gallery_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +217,10 @@ def test_the_split_of_the_gallery() -> None:
     assert set(library.gallery("matrix_mixer")) >= {
         "softmax", "linear", "ssd", "toeplitz", "dynamic_toeplitz", "cauchy", "quasiseparable", "log_linear",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("framework", "name"), MEMBERS)
+def test_every_member_may_seed_a_search(framework: str, name: str) -> None:
+    path = library.gallery(framework)[name]
+    assert syntax.check(path.read_text(encoding="utf-8"), framework) == []
+    assert syntax.check(library.program(path), framework) == []

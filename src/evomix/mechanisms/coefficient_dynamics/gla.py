@@ -12,14 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evomix.mechanisms.coefficient_dynamics.contract import CoefficientDynamics, Declaration, Dynamics
-from evomix.mechanisms.coefficient_dynamics.responses import CHUNK, Evolution, chunked_diagonal
+from evomix.mechanisms.coefficient_dynamics.responses import (
+    Evolution,
+    chunked_diagonal,
+    chunked_diagonal_flops,
+)
 
 
 # EVOLVE-BLOCK-START
 class Mechanism(CoefficientDynamics):
     """Diagonal decay from a gate of rank 16, linear readout."""
 
-    RANK, SLOWNESS = 16, 16.0
+    RANK = 16
+    SLOWNESS = 16.0
     declaration = Declaration(readout="linear", evolution="diagonal", normaliser="none")
 
     def __init__(self, width: int, heads: int) -> None:
@@ -46,9 +51,7 @@ class Mechanism(CoefficientDynamics):
 
     def flops(self, tokens: int) -> int:
         projections = 4 * tokens * self.width**2 + 4 * tokens * self.width * self.RANK
-        inside_chunks = tokens * CHUNK * (5 * self.width + 2 * self.width)
-        states = 4 * tokens * self.width * self.head_width
-        return projections + inside_chunks + states + 12 * tokens * self.width
+        return projections + chunked_diagonal_flops(tokens, self.width, self.head_width) + 4 * tokens * self.width
 
 
 # EVOLVE-BLOCK-END

@@ -91,6 +91,11 @@ def chunked_diagonal(query_BHTN: Tensor, impulse_BHTN: Tensor, log_diagonal_BHTN
     return torch.cat(chunks, -2)
 
 
+def chunked_diagonal_flops(tokens: int, width: int, head_width: int) -> int:
+    """Return the operations of `chunked_diagonal` for one sequence with P = N = head width."""
+    return tokens * (7 * min(CHUNK, tokens) * width + 4 * width * head_width + 8 * width)
+
+
 def step_by_step(query_BHTN: Tensor, impulse_BHTN: Tensor, evolution: Evolution) -> Tensor:
     """Return s_BHTT by running the linear systems one step at a time: the definition, and the ground truth.
 

@@ -13,8 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evomix.mechanisms.matrix_mixer.contract import Declaration, MatrixMixer
-from evomix.mechanisms.matrix_mixer.scan import product_flops, semiseparable_product
-from evomix.mechanisms.operators import segment_sums, softplus_inverse
+from evomix.mechanisms.operators import (
+    segment_sums,
+    semiseparable_flops,
+    semiseparable_product,
+    softplus_inverse,
+)
 
 
 # EVOLVE-BLOCK-START
@@ -50,7 +54,9 @@ class Mechanism(MatrixMixer):
 
     def flops(self, tokens: int) -> int:
         projections = 4 * tokens * self.width**2 + 2 * tokens * self.width * self.heads
-        return projections + product_flops(tokens, self.width, self.head_width, self.heads) + 4 * tokens * self.width
+        return (
+            projections + semiseparable_flops(tokens, self.width, self.head_width, self.heads) + 4 * tokens * self.width
+        )
 
 
 # EVOLVE-BLOCK-END
