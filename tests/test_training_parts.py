@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from evomix.artifacts import write_table
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
 from evomix.specs import Optimisation
 from evomix.training import head
-from evomix.training.optimizer import Optimizer, is_decayed
+from evomix.training.optimizer import AdamW, FlatMemory, coefficients, is_decayed
 from evomix.training.record import CURVE_ROWS, Record
 from evomix.training.schedule import learning_rate
 from training_study import architecture
@@ -63,7 +64,9 @@ def test_weight_decay_spares_embeddings_norms_biases_and_vectors() -> None:
 
 def test_optimizer_equals_torch_with_clipping() -> None:
     models = [Transformer(architecture(), library.load(library.standard("matrix_mixer")), 1).double() for _ in range(2)]
-    optimizer = Optimizer(models[0], OPTIMISATION)
+    memory = FlatMemory(models[0])
+    clip = torch.tensor([0.5], dtype=torch.float64)
+    optimizer = AdamW(memory.parameters, memory.gradients, memory.boundary, clip)
     groups = [
         {
             "params": [p for n, p in models[1].named_parameters() if is_decayed(models[1])[n] is decayed],
@@ -74,13 +77,14 @@ def test_optimizer_equals_torch_with_clipping() -> None:
     reference = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False)
     for step in range(5):
         tokens = torch.randint(61, (3, 16), generator=torch.Generator().manual_seed(step))
-        optimizer.zero_gradients()
+        memory.gradients.zero_()
         reference.zero_grad()
-        norms = []
         for model in models:
             (model(tokens) * torch.linspace(-1, 1, 16, dtype=torch.float64)).sum().backward()
-        optimizer.set_learning_rate(1e-2)
-        norms = [optimizer.step(), nn.utils.clip_grad_norm_(models[1].parameters(), 0.5)]
+        for group in reference.param_groups:
+            group["lr"] = learning_rate(OPTIMISATION, step)
+        changing = torch.tensor(coefficients(OPTIMISATION, step), dtype=torch.float64)
+        norms = [optimizer.step(changing), nn.utils.clip_grad_norm_(models[1].parameters(), 0.5)]
         reference.step()
         assert norms[0].item() == pytest.approx(norms[1].item(), rel=1e-12)
     for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -141,7 +145,7 @@ def test_record_is_the_same_after_a_checkpoint() -> None:
     assert part == whole
 
 
-def test_curve_of_100k_steps_is_small_and_flat(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_curve_of_100k_steps_is_small_and_flat(tmp_path: Path) -> None:
     steps = 100_000
     record = Record(steps)
     generator = torch.Generator().manual_seed(1)
@@ -151,8 +155,8 @@ def test_curve_of_100k_steps_is_small_and_flat(tmp_path) -> None:  # type: ignor
         record.add_step(2 + noise[step][0], noise[step][1], 1e-3 * (1 - step / steps))
         if (step + 1) % 1_000 == 0:
             record.add_evaluation(2.5 + noise[step][0] / 10)
-    curve = record.curve()
-    write_table(tmp_path / "curve.parquet", curve)
+    record.write_curve(tmp_path / "curve.parquet")
+    curve = pd.read_parquet(tmp_path / "curve.parquet")
     assert (tmp_path / "curve.parquet").stat().st_size < 200_000
     assert len(curve) == CURVE_ROWS + 1
     assert curve["held_out_loss"].notna().sum() == 101

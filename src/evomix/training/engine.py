@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from evomix.artifacts import atomic_path, read_json, write_json, write_table
+from evomix.artifacts import atomic_path, read_json, write_json
 from evomix.corpus.tokens import TokenRows
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
@@ -163,7 +163,7 @@ class Run:
         weights = {key: value.cpu().contiguous().clone() for key, value in self.trainer.model.state_dict().items()}
         with atomic_path(self.folder / "model.safetensors") as temporary:
             save_file(weights, temporary)
-        write_table(self.folder / "curve.parquet", self.record.curve())
+        self.record.write_curve(self.folder / "curve.parquet")
         write_json(self.folder / "timing.json", "timing", self.times())
         write_json(self.folder / "summary.json", "training", summary)
         checkpoint.clear(self.checkpoints)

@@ -1,16 +1,21 @@
 """AdamW with gradient clipping over flat memory: all parameters are views of one tensor, all gradients of another.
 
 A small model has a hundred parameters and costs more in launches than in arithmetic. Flat memory makes zeroing, the
-gradient norm and clipping one operation each and the update one per group, whatever the mechanism looks like.
+gradient norm, clipping and the update a dozen operations in all, whatever the mechanism looks like. (`torch.optim`
+would also import the compiler: a second of every process.)
+
 Decoupled weight decay applies to matrices only: never to embeddings, biases, LayerNorms and other 1-d parameters.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from evomix.specs import Optimisation
+from evomix.training.schedule import learning_rate
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-8
@@ -36,86 +41,67 @@ def is_decayed(model: nn.Module) -> dict[str, bool]:
 class FlatMemory:
     """Moves a model's trainable parameters and their gradients into one tensor each: decayed part first, then the rest.
 
-    The embedding is undecayed. `parameters` and `gradients` are the (n,) tensors; `parts` are the two parameters that
-    an optimiser updates. Gradients of unused parameters are zero.
+    `parameters` and `gradients` are (n,) tensors; elements from `boundary` on are spared from weight decay. The model's
+    parameters become views, so it must not be moved or recast afterwards. Gradients of unused parameters are zero.
     """
 
     def __init__(self, model: nn.Module) -> None:
         decayed = is_decayed(model)
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        ordered = sorted(named, key=lambda name: not decayed[name])
-        offsets, end, boundary = {}, 0, 0
-        for name in ordered:
-            offsets[name] = end
+        self.offsets: dict[str, int] = {}
+        end = self.boundary = 0
+        for name in sorted(named, key=lambda name: not decayed[name]):
+            self.offsets[name] = end
             end += -(-named[name].numel() // _ALIGNMENT) * _ALIGNMENT
-            boundary = end if decayed[name] else boundary
-        like = model.get_parameter(ordered[0])
+            self.boundary = end if decayed[name] else self.boundary
+        like = next(iter(named.values()))
         self.parameters = torch.zeros(end, dtype=like.dtype, device=like.device)
         self.gradients = torch.zeros_like(self.parameters)
-        for name, offset in offsets.items():
+        for name, offset in self.offsets.items():
             parameter = named[name]
             part = slice(offset, offset + parameter.numel())
             self.parameters[part].copy_(parameter.detach().flatten())
             parameter.data = self.parameters[part].view(parameter.shape)
             parameter.grad = self.gradients[part].view(parameter.shape)
-        self.parts: list[nn.Parameter] = []
-        for part in (slice(0, boundary), slice(boundary, end)):
-            flat = nn.Parameter(self.parameters[part])
-            flat.grad = self.gradients[part]
-            self.parts.append(flat)
 
 
-class Optimizer:
-    """AdamW of a whole model in flat memory. Once made, the model's parameters must not be moved or recast."""
+def coefficients(optimisation: Optimisation, step: int) -> list[float]:
+    """Return what changes from step to step (0-based).
 
-    def __init__(self, model: nn.Module, optimisation: Optimisation) -> None:
-        self.memory = FlatMemory(model)
-        self.clip = optimisation.clip
-        decayed, rest = self.memory.parts
-        groups = [
-            {"params": [decayed], "weight_decay": optimisation.weight_decay},
-            {"params": [rest], "weight_decay": 0.0},
-        ]
-        capturable = self.memory.parameters.is_cuda
-        # A learning rate in a tensor can change between replays of a captured graph.
-        rate = torch.zeros((), device=self.memory.parameters.device) if capturable else 0.0
-        self.adamw = torch.optim.AdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=True, capturable=capturable)
+    Learning rate over first bias correction, square root of second bias correction, factor of decoupled weight decay.
+    """
+    rate = learning_rate(optimisation, step)
+    first, second = (1 - beta ** (step + 1) for beta in BETAS)
+    return [rate / first, math.sqrt(second), 1 - rate * optimisation.weight_decay]
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate of the coming update."""
-        for group in self.adamw.param_groups:
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
 
-    def zero_gradients(self) -> None:
-        """Set all gradients to zero, in place."""
-        self.memory.gradients.zero_()
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with clipping of the global gradient norm, on flat memory of shape (…, n).
 
-    def step(self) -> torch.Tensor:
-        """Clip the gradients to the global norm limit, update, and return the norm before clipping (a 0-d tensor)."""
-        gradients = self.memory.gradients
-        norm: torch.Tensor = torch.linalg.vector_norm(gradients)
+    A leading dimension holds independent runs: each has its own norm, clipping and coefficients.
+    """
+
+    def __init__(self, parameters: torch.Tensor, gradients: torch.Tensor, boundary: int, clip: torch.Tensor) -> None:
+        """Take flat parameters and gradients (…, n), the end of the decayed part, and the norm limits (…, 1)."""
+        self.parameters, self.gradients, self.clip = parameters, gradients, clip
+        self.decayed = parameters[..., :boundary]
+        self.mean = torch.zeros_like(parameters)
+        self.square = torch.zeros_like(parameters)
+
+    def step(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Clip, update with `coefficients` (…, 3), and return the norms (…, 1) before clipping."""
+        gradients = self.gradients
+        norm: torch.Tensor = torch.linalg.vector_norm(gradients, dim=-1, keepdim=True)
         gradients.mul_(torch.clamp(self.clip / (norm + 1e-6), max=1.0))
-        self.adamw.step()
+        scaled_rate, correction, decay = (coefficients[..., column, None] for column in range(3))
+        self.decayed.mul_(decay)
+        self.mean.lerp_(gradients, 1 - BETAS[0])
+        self.square.mul_(BETAS[1]).addcmul_(gradients, gradients, value=1 - BETAS[1])
+        update = self.square.sqrt().div_(correction).add_(EPSILON)
+        torch.div(self.mean, update, out=update)
+        self.parameters.addcmul_(update, scaled_rate, value=-1)
         return norm
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the moments and step counts as named tensors (empty before the first update)."""
-        return {
-            f"{part}.{key}": value
-            for part, parameter in enumerate(self.memory.parts)
-            for key, value in self.adamw.state[parameter].items()
-        }
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `state` returned."""
-        for part, parameter in enumerate(self.memory.parts):
-            prefix = f"{part}."
-            values = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-            device = parameter.device
-            self.adamw.state[parameter] = {
-                key: value.clone().to(device) if value.ndim or device.type == "cuda" else value.clone()
-                for key, value in values.items()
-            }
+        """Return the moments as named tensors."""
+        return {"mean": self.mean, "square": self.square}

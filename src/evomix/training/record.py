@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from evomix.artifacts import atomic_path
+
+CURVE_COLUMNS = ["step", "train_loss", "held_out_loss", "gradient_norm", "learning_rate"]
 
 CURVE_ROWS = 2_000
 """Rows of a stored curve, evaluations aside: 100,000 steps fit in 200 kB."""
@@ -132,13 +137,12 @@ class Record:
                 return step + (next_step - step) * (loss - target) / (loss - next_loss)
         return None
 
-    def curve(self) -> pd.DataFrame:
-        """Return the curve: step, train_loss, held_out_loss (NaN between evaluations), gradient_norm, learning_rate."""
-        import pandas as pd
-
-        names = ["step", "train_loss", "held_out_loss", "gradient_norm", "learning_rate"]
-        frame = pd.DataFrame(self.rows, columns=names)
-        return frame.astype({"step": "int64", **dict.fromkeys(names[1:], "float64")})
+    def write_curve(self, path: Path) -> None:
+        """Write the curve as Parquet: the columns CURVE_COLUMNS, held_out_loss NaN between evaluations."""
+        arrays = [pa.array([row[0] for row in self.rows], pa.float64()).cast(pa.int64())]
+        arrays += [pa.array([row[column] for row in self.rows], pa.float64()) for column in range(1, 5)]
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(pa.table(arrays, names=CURVE_COLUMNS), temporary, compression="zstd")
 
     def state(self) -> dict[str, Any]:
         """Return the record as plain values for a checkpoint."""

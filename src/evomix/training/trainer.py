@@ -11,8 +11,7 @@ from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
 from evomix.training.head import head_loss
-from evomix.training.optimizer import Optimizer
-from evomix.training.schedule import learning_rate
+from evomix.training.optimizer import AdamW, FlatMemory, coefficients
 
 
 class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -21,6 +20,11 @@ class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler (a second) to guard a mode that never meets it."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
@@ -33,14 +37,16 @@ class Trainer:
     def __init__(self, model: Transformer, optimisation: Optimisation, execution: Execution, seed: int) -> None:
         self.model = model
         self.optimisation = optimisation
-        self.optimizer = Optimizer(model, optimisation)
         self.device = model.embedding.weight.device
+        self.memory = memory = FlatMemory(model)
+        clip = memory.parameters.new_full((1,), optimisation.clip)
+        self.optimizer = AdamW(memory.parameters, memory.gradients, memory.boundary, clip)
         self.bfloat16 = execution.precision == "bfloat16"
         self.dropout = torch_stream(seed, "dropout", device=self.device.type)
 
     def gradients(self, tokens: torch.Tensor) -> torch.Tensor:
         """Fill the gradients for a batch of tokens (B, T+1) and return its mean loss (0-d, on the device)."""
-        self.optimizer.zero_gradients()
+        self.memory.gradients.zero_()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             hidden = self.model.hidden(tokens[:, :-1], self.dropout)
             loss = head_loss(hidden, self.model.embedding.weight, tokens[:, 1:])
@@ -49,9 +55,9 @@ class Trainer:
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step `step` (0-based) on tokens (B, T+1); return loss and gradient norm (0-d tensors) without waiting."""
-        self.optimizer.set_learning_rate(learning_rate(self.optimisation, step))
+        changing = self.memory.parameters.new_tensor(coefficients(self.optimisation, step))
         loss = self.gradients(tokens)
-        return loss, self.optimizer.step()
+        return loss, self.optimizer.step(changing).squeeze()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor the future depends on: weights, buffers, moments and all generator states."""
@@ -72,8 +78,8 @@ class Trainer:
             parameter.copy_(state[f"model.{name}"])
         for name, buffer in self.model.named_buffers():
             buffer.copy_(state[f"buffer.{name}"])
-        prefix = "optimizer."
-        self.optimizer.load_state({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+        for name, moment in self.optimizer.state().items():
+            moment.copy_(state[f"optimizer.{name}"])
         self.dropout.set_state(state["generator.dropout"])
         torch.set_rng_state(state["generator.global"])
         if self.device.type == "cuda":
