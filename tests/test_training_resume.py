@@ -51,7 +51,8 @@ def interrupt_after(spec: RunSpec, folder: Path, steps: int, monkeypatch: pytest
     assert stopped.value.code == EXIT_CODE
 
 
-def kill(stats: Path, tmp_path: Path, lives: int, seconds: float, **changes: int) -> list[int]:
+def kill(stats: Path, tmp_path: Path, lives: int, seconds: float, **changes: int) -> tuple[list[int], int]:
+    """Kill a run; return the exit statuses of its lives and how many different checkpoints they left behind."""
     spec = make_spec(stats, steps=200, checkpoint_every=7, every=20, **changes)
     write_spec(tmp_path / "spec.json", spec)
     engine.train(spec, tmp_path / "whole")
@@ -60,13 +61,14 @@ def kill(stats: Path, tmp_path: Path, lives: int, seconds: float, **changes: int
     done = subprocess.run(
         [*command, "1", str(lives), str(seconds)], env=environment, capture_output=True, text=True, check=True
     )
-    statuses: list[int] = json.loads(done.stdout)
+    told = json.loads(done.stdout)
     same_results(tmp_path / "killed", tmp_path / "whole")
-    return statuses
+    return told["statuses"], len(set(told["reached"]))
 
 
 def test_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> None:
-    statuses = kill(stats, tmp_path, lives=6, seconds=0.5)
+    statuses, places = kill(stats, tmp_path, lives=6, seconds=0.5)
+    assert places >= 2
     assert statuses[-1] == 0
     assert -signal.SIGKILL in statuses
     assert set(statuses) <= {0, -signal.SIGKILL, -signal.SIGTERM, EXIT_CODE}
@@ -74,7 +76,8 @@ def test_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_thirty_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> None:
-    statuses = kill(stats, tmp_path, lives=40, seconds=0.35, width=32)
+    statuses, places = kill(stats, tmp_path, lives=40, seconds=0.35, width=32)
+    assert places >= 8
     assert len(statuses) >= 20
     assert statuses.count(-signal.SIGKILL) >= 13
     assert EXIT_CODE in statuses

@@ -43,14 +43,16 @@ def main(spec_path: str, folder: str, seed: str, lives: str, seconds: str) -> No
     fingerprint(engine.MODULE)
     generator = random.Random(int(seed))
     statuses: list[int] = []
+    reached: list[str] = []
     for life in range(int(lives)):
         signum = signal.SIGTERM if life % 3 == 2 else signal.SIGKILL
         statuses.append(live(spec, Path(folder), generator.uniform(0, float(seconds)), signum))
+        reached.append(max((path.name for path in Path(folder).glob("checkpoint/step_*")), default=""))
         if statuses[-1] == 0:
             break
     else:
         statuses.append(live(spec, Path(folder), None, signal.SIGKILL))
-    print(json.dumps(statuses))
+    print(json.dumps({"statuses": statuses, "reached": reached}))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ Masks = Iterator[torch.Tensor] | None
 
 
 def sinusoidal_positions(tokens: int, width: int) -> torch.Tensor:
-    """Return the (T, D) sinusoidal positions of Vaswani et al. (2017), section 3.5: sines even, cosines odd, float64."""
+    """Return the (T, D) sinusoids of Vaswani et al. (2017), section 3.5, float64: sines even, cosines odd."""
     position_T1 = torch.arange(tokens, dtype=torch.float64)[:, None]
     frequency_K = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10_000.0) / width))
     positions_TD = torch.zeros(tokens, width, dtype=torch.float64)
