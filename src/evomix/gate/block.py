@@ -78,15 +78,12 @@ class Visitor:
                     if isinstance(item, ast.Constant) and isinstance(item.value, str)
                 )
             elif isinstance(node, ast.ClassDef):
-                for item in node.body:
-                    targets = (
-                        item.targets
-                        if isinstance(item, ast.Assign)
-                        else [item.target]
-                        if isinstance(item, ast.AnnAssign)
-                        else []
-                    )
-                    found.update(target.id for target in targets if isinstance(target, ast.Name))
+                written = [
+                    item for part in node.body if not isinstance(part, ast.FunctionDef) for item in ast.walk(part)
+                ]
+                found.update(
+                    item.id for item in written if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
+                )
         return found
 
     def refuse(self, check: str, node: ast.AST, what: str, limit: str, hint: str) -> None:
@@ -138,8 +135,9 @@ class Visitor:
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         value = getattr(node, "value", None)
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
-        plain = bool(names) and len(names) == len(targets) and not set(names) & self._fixed_names()
+        leaves = [leaf for item in targets for leaf in (item.elts if isinstance(item, ast.Tuple) else [item])]
+        names = [leaf.id for leaf in leaves if isinstance(leaf, ast.Name)]
+        plain = bool(names) and len(names) == len(leaves) and not set(names) & self._fixed_names()
         return plain and value is not None and _constant(value)
 
     def _fixed_names(self) -> frozenset[str]:

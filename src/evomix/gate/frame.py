@@ -15,9 +15,8 @@ from evomix.errors import UserError
 
 BLOCK_START, BLOCK_END = "# EVOLVE-BLOCK-START", "# EVOLVE-BLOCK-END"
 _MECHANISMS = Path(__file__).resolve().parents[1] / "mechanisms"
-_HELPERS = {"coefficient_dynamics": "responses", "test_time_regression": "estimators", "matrix_mixer": None}
-FRAMEWORKS = tuple(_HELPERS)
-_FIXED_BELOW = "# Fixed below this line"
+FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
+_PACKAGE = "evomix.mechanisms"
 _TORCH = (("torch", "import torch"), ("F", "import torch.nn.functional as F"))
 LIBRARY_NAMES = frozenset({"math", "torch", "F", "Tensor", "nn"})
 _ALWAYS_WRITABLE = frozenset({"__init__", "initialise", "flops"})
@@ -50,9 +49,23 @@ def _tree(path: Path) -> tuple[str, ast.Module]:
 
 
 def _public(tree: ast.Module) -> tuple[str, ...]:
-    """Return the public functions and classes that a module defines."""
-    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return tuple(sorted(node.name for node in nodes if not node.name.startswith("_")))
+    """Return the public functions, classes and literal constants that a module defines."""
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return tuple(sorted(name for name in names if not name.startswith("_")))
+
+
+def _modules(framework: str) -> dict[str, ast.Module]:
+    """Return the first-party modules that the framework's expert members import: what every member may use."""
+    names = {f"{_PACKAGE}.operators", f"{_PACKAGE}.{framework}.contract"}
+    for path in (_MECHANISMS / framework).glob("*.py"):
+        text, tree = _tree(path)
+        if BLOCK_START in text:
+            names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+    paths = {name: _MECHANISMS.joinpath(*name.split(".")[2:]) for name in names if name.startswith(_PACKAGE)}
+    return {name: _tree(path.with_suffix(".py"))[1] for name, path in sorted(paths.items())}
 
 
 def _fields(tree: ast.Module) -> set[str]:
@@ -73,34 +86,29 @@ def _members(node: ast.ClassDef) -> set[str]:
 @cache
 def frame(framework: str) -> Frame:
     """Return the frame of a framework; UserError when there is no such framework."""
-    if framework not in _HELPERS:
-        raise UserError(f"unknown framework {framework!r}; it is one of {', '.join(sorted(_HELPERS))}")
-    text, tree = _tree(_MECHANISMS / framework / "contract.py")
+    if framework not in FRAMEWORKS:
+        raise UserError(f"unknown framework {framework!r}; it is one of {', '.join(FRAMEWORKS)}")
+    _, tree = _tree(_MECHANISMS / framework / "contract.py")
     _, common = _tree(_MECHANISMS / "contract.py")
-    _, operators = _tree(_MECHANISMS / "operators.py")
-    fixed = next(number for number, line in enumerate(text.splitlines(), 1) if _FIXED_BELOW in line)
     contract = [node for node in tree.body if isinstance(node, ast.ClassDef)][-1]
     base = next(node for node in common.body if isinstance(node, ast.ClassDef) and node.name == "Mechanism")
-    methods = {item.name: item.lineno for item in contract.body if isinstance(item, ast.FunctionDef)}
-    prefix = "evomix.mechanisms"
-    modules = {f"{prefix}.{framework}.contract": _public(tree), f"{prefix}.operators": _public(operators)}
-    fields = _fields(tree)
-    if helper := _HELPERS[framework]:
-        _, helpers = _tree(_MECHANISMS / framework / f"{helper}.py")
-        modules[f"{prefix}.{framework}.{helper}"] = _public(helpers)
-        fields |= _fields(helpers)
+    methods = {item.name for item in contract.body if isinstance(item, ast.FunctionDef)}
+    stated = [item for item in contract.body if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == "fixed"]
+    fixed = {item.value for item in ast.walk(stated[0]) if isinstance(item, ast.Constant)}
+    modules = _modules(framework)
+    fields = set().union(*(_fields(item) for name, item in modules.items() if framework in name))
     return Frame(
         contract=contract.name,
-        evolvable=_ALWAYS_WRITABLE | {name for name, line in methods.items() if line < fixed},
-        inherited=frozenset(_members(contract) | _members(base) | {"declaration", "framework"}),
-        fields=frozenset(fields - {"framework", "declaration"}),
-        modules=modules,
+        evolvable=_ALWAYS_WRITABLE | (methods - fixed),
+        inherited=frozenset(_members(contract) | _members(base) | {"declaration", "framework", "fixed"}),
+        fields=frozenset(fields - {"framework", "declaration", "fixed"}),
+        modules={name: _public(item) for name, item in modules.items()},
     )
 
 
 def split(source: str) -> tuple[str, str, str]:
     """Return the text above, inside and below the evolve block; ValueError unless both markers stand there once."""
-    lines = source.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in source.split("\n")]  # as Python counts lines, not as Unicode does
     starts = [number for number, line in enumerate(lines) if line.strip() == BLOCK_START]
     ends = [number for number, line in enumerate(lines) if line.strip() == BLOCK_END]
     if len(starts) != 1 or len(ends) != 1 or ends[0] < starts[0]:

@@ -24,8 +24,10 @@ def check(source: str, framework: str) -> list[Refusal]:
     frame = frames.frame(framework)
     try:
         above, block, below = frames.split(source)
-        outside = [*_parse(above).body, *_parse(below).body]
-        tree = _parse(block)
+        head, tree, tail = _parse(above), _parse(block), _parse(below)
+        outside = [*head.body, *tail.body]
+        if ast.dump(_parse(source)) != ast.dump(ast.Module([*head.body, *tree.body, *tail.body], [])):
+            raise ValueError("the three parts of the file do not add up to the whole")
     except SyntaxError as error:
         return [Refusal("syntax.parse", f"line {error.lineno}: {error.msg}", "valid Python", "Fix the syntax error.")]
     except ValueError as error:
