@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from evomix.artifacts import read_json
+from evomix.artifacts import read_json, write_json
 from evomix.config import Validation
 from evomix.errors import UserError
 from evomix.statistics import comparison, scaling_law, validation
@@ -180,3 +180,34 @@ def test_without_a_scaling_law_equivalence_is_never_claimed(tmp_path):
     assert result["equivalence"]["margin"] is None
     assert result["verdict"]["word"] == "inconclusive"
     assert criteria(result)["across_sizes"] == "not measured"
+
+
+def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
+    seeds = list(range(42, 52))
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(tmp_path, noisy_loss({FIRST: 0.005}), seeds, [FIRST])
+    tunings = {}
+    for arm in ("standard", "evolved"):
+        tunings[arm] = tmp_path / "tuning" / f"{arm}.json"
+        write_json(tunings[arm], "tuning", {"expected_regret": 0.004})
+    found = {}
+    for policy, given in (("joint", {FIRST: tunings}), ("shared", {FIRST: tunings}), ("none", None)):
+        output = tmp_path / policy
+        validation.validate(settings, [FIRST], paths, {}, output, tunings=given, tuning_policy=policy)
+        found[policy] = read_json(output / f"{FIRST}.json", "validation")
+    joint, shared, none = found["joint"], found["shared"], found["none"]
+    assert joint["primary"]["expected_regrets"] == {"standard": 0.004, "evolved": 0.004}
+    assert joint["primary"]["tuning_error"] == pytest.approx((0.3 * 2 * 0.004**2) ** 0.5)
+    assert joint["primary"]["p"] > joint["seeds_only"]["p"] == none["primary"]["p"] == shared["primary"]["p"]
+    assert joint["difference"]["ci"][0] < none["difference"]["ci"][0]
+    assert joint["effect"] == none["effect"]
+    assert any("noise of the tuning is not counted" in warning for warning in none["warnings"])
+    assert not any("noise of the tuning is not counted" in warning for warning in joint["warnings"])
+    compared = tmp_path / "comparison.json"
+    both = write_study(tmp_path / "both", noisy_loss({}), seeds, [FIRST, SECOND])
+    best = {FIRST: tunings["evolved"], SECOND: tunings["standard"]}
+    comparison.compare(settings, [FIRST, SECOND], both, compared, tunings=best)
+    wide = read_json(compared, "comparison")["contrasts"][0]["ci"]
+    comparison.compare(settings, [FIRST, SECOND], both, compared)
+    narrow = read_json(compared, "comparison")["contrasts"][0]["ci"]
+    assert wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
