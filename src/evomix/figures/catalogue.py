@@ -152,7 +152,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         "comparison",
         "Frameworks against each other",
-        "The best formalism is the one whose evolved variant has the lowest loss on the shared seeds; the lower panel "
+        "The best formalism is the one whose evolved variant has the lowest loss on the shared seeds; the right panel "
         "shows whether it also gains most over its own standard.",
         COMPARISON,
         False,

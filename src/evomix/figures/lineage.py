@@ -95,17 +95,9 @@ def draw(results: Results, output: Path, framework: str) -> None:
     for axes, (arm, tree) in zip(panels, trees.items(), strict=True):
         name = winner(results, framework, arm, tree)
         _tree(axes, tree, ancestry(tree, name), standard.fitness)
-        for number, depth, lane in tree.loc[tree["id"] == name, ["iteration", "depth", "lane"]].to_numpy(float):
-            axes.annotate(
-                f"no. {number:.0f}",
-                (depth, lane),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-            )
         axes.invert_yaxis()
-        axes.set_title(words(arm))
+        number = tree.loc[tree["id"] == name, "iteration"]
+        axes.set_title(words(arm) + ("" if number.empty else f": path to no. {int(number.iloc[0])}"))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)

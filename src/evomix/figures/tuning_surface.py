@@ -17,7 +17,7 @@ from evomix.figures.catalogue import VARIANTS
 from evomix.figures.tree import Results
 from evomix.tuning.search_space import Dimension, dimensions
 
-SHADES = ("#9ecae1", "#4292c6", "#08519c", "#08306b")
+SHADES = (style.SKY, style.BLUE, style.GREEN, style.PURPLE)
 MARKERS = ("o", "s", "^", "v")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,12 @@ def show(value: Any, form: str = "text") -> str:
     if is_null(value):
         return NULL
     return str(value) if form == "text" else _minus(FORMATS[form](value))
+
+
+def sentence(text: str) -> str:
+    """Return `text` as a sentence: a capital first, a full stop last, the typographic minus before numbers."""
+    text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text.strip())
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def interval(bounds: Any, form: str = "gain") -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evomix.figures.naming import words
-from evomix.report.formats import interval, show
+from evomix.report.formats import interval, sentence, show
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -26,7 +26,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"words": words, "show": show, "interval": interval})
+    environment.filters.update({"words": words, "show": show, "interval": interval, "sentence": sentence})
     return environment
 
 

@@ -94,6 +94,9 @@ def candidates(results: Results) -> Table:
             number = dict(zip(frame["id"], frame["iteration"], strict=True))
             for row in frame.to_dict("records"):
                 shown = {str(key): value for key, value in row.items()}
+                shown |= {
+                    key: shown[key] if isinstance(shown[key], str) else "" for key in ("check", "reason", "changes")
+                }
                 shown["parent"] = f"no. {number[row['parent']]}" if row["parent"] in number else "seed"
                 records.append({"framework": framework, "arm": arm, **shown})
     columns: Columns = {

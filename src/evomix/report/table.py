@@ -24,16 +24,16 @@ class Table:
     rows: pd.DataFrame
 
     def cells(self) -> list[list[tuple[str, str, bool]]]:
-        """Return every row as (text, sort key, is it a number); a missing value reads `null` and sorts last."""
+        """Return every row as (text, sort key, whether the column holds numbers); what is missing reads `null`."""
         found = []
         for record in self.rows.to_dict("records"):
             row = []
-            for key, (_heading, form) in self.columns.items():
-                value = record.get(key)
-                number = form not in ("text", "flag") and not is_null(value)
-                row.append(
-                    (show(value, form), f"{float(value or 0):.12g}" if number else show(value, form), form != "text")
-                )
+            for name, (_heading, form) in self.columns.items():
+                value = record.get(name)
+                words = form in ("text", "flag")
+                number = not words and not is_null(value)
+                key = f"{float(value or 0):.12g}" if number else show(value, form)
+                row.append((show(value, form), key, not words))
             found.append(row)
         return found
 

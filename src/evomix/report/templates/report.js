@@ -27,6 +27,8 @@
     link.hidden = false;
   }
 
+  addEventListener("beforeprint", () => document.querySelectorAll("section.table details").forEach((item) => { item.open = true; }));
+
   const compare = (a, b, sign) => {
     const [x, y] = [a.dataset.key, b.dataset.key];
     if (x === "null" || y === "null") return (x === "null") - (y === "null");
@@ -57,6 +59,8 @@
         row.hidden = !words.every((word) => context.includes(word.replaceAll("_", " ")));
         shown += !row.hidden;
       }
+      const details = section.querySelector("details");
+      if (words.length && shown) details.open = true;
       section.hidden = words.length > 0 && shown === 0;
       rows += shown;
     }
