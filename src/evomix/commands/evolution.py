@@ -103,7 +103,7 @@ def seed_population(
     arm: ArmName,
     output: Output,
 ) -> None:
-    """Start an arm's database from an evaluated mechanism."""
+    """Start an arm's database OUTPUT from an evaluated mechanism; tell.json is written beside it."""
     from evomix.evolution import seed
 
     proposing = specs.load_section(section, settings.Proposing)
@@ -134,7 +134,7 @@ def tell(
     wave: Annotated[int, typer.Option("--wave")],
     output: Output,
 ) -> None:
-    """Add one wave's evaluations to the database, in the order of the slots."""
+    """Add one wave's evaluations to the database, in the order of the slots, as OUTPUT with tell.json beside it."""
     from evomix.evolution import tell as telling
 
     proposing = specs.load_section(section, settings.Proposing)
