@@ -12,6 +12,8 @@ from torch import Tensor
 from evomix.mechanisms.contract import Mechanism
 from evomix.streams import torch_stream
 
+LONGEST = 70
+"""Tokens at which fast forms are compared with definitions: more than a chunk of any usual size."""
 RANK_TOLERANCE = 1e-9
 """Singular values below this share of the largest count as zero."""
 

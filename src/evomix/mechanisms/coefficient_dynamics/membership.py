@@ -7,7 +7,7 @@ import torch
 from evomix.mechanisms.coefficient_dynamics.contract import CoefficientDynamics
 from evomix.mechanisms.coefficient_dynamics.responses import Evolution, step_by_step
 from evomix.mechanisms.matrices import mixing_matrix
-from evomix.mechanisms.measurement import Measurement, Probe, difference, linearity, rank_below_diagonal
+from evomix.mechanisms.measurement import LONGEST, Measurement, Probe, difference, linearity, rank_below_diagonal
 
 _FIELDS = {
     "identity": frozenset[str](),
@@ -38,7 +38,7 @@ def measure(mechanism: CoefficientDynamics, probe: Probe) -> list[Measurement]:
 
 def _formalism(mechanism: CoefficientDynamics, probe: Probe) -> Measurement:
     """Compare what forward does with the linear systems run one step at a time."""
-    x = probe.x(2, 35)
+    x = probe.x(1, LONGEST)
     defined = mechanism.weigh(step_by_step(*mechanism.dynamics(x)))
     gap = difference(mixing_matrix(mechanism, x), defined)
     return Measurement("F1", "mixing equals the linear systems run step by step", gap, 1e-9)

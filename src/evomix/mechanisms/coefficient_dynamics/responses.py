@@ -103,26 +103,22 @@ def step_by_step(query_BHTN: Tensor, impulse_BHTN: Tensor, evolution: Evolution)
     """
     e = evolution
     tokens = query_BHTN.shape[-2]
-    states: list[Tensor] = []
-    offsets: list[Tensor] = []
+    h = impulse_BHTN[..., :0, :]  # (B, H, i, N): one state per source token so far
+    drifted = impulse_BHTN[..., :0, 0]
     rows = []
     for i in range(tokens):
-        if states:
-            h = torch.stack(states, -2)  # (B, H, i, N)
-            if e.direction_BHTN is not None and e.strength_BHT is not None:
-                u = e.direction_BHTN[..., i, :]
-                along = torch.einsum("...jn,...n->...j", h, u) * e.strength_BHT[..., i, None]
-                h = h - along.unsqueeze(-1) * u.unsqueeze(-2)
-            if e.log_diagonal_BHTN is not None:
-                h = h * torch.exp(e.log_diagonal_BHTN[..., i, None, :])
-            if e.log_scalar_BHT is not None:
-                h = h * torch.exp(e.log_scalar_BHT[..., i, None, None])
-            states = list(h.unbind(-2))
-        states.append(impulse_BHTN[..., i, :])
-        score = torch.einsum("...jn,...n->...j", torch.stack(states, -2), query_BHTN[..., i, :])
+        if e.direction_BHTN is not None and e.strength_BHT is not None:
+            u = e.direction_BHTN[..., i, None, :]
+            h = h - e.strength_BHT[..., i, None, None] * (h @ u.mT) * u
+        if e.log_diagonal_BHTN is not None:
+            h = h * torch.exp(e.log_diagonal_BHTN[..., i, None, :])
+        if e.log_scalar_BHT is not None:
+            h = h * torch.exp(e.log_scalar_BHT[..., i, None, None])
+        h = torch.cat([h, impulse_BHTN[..., i, None, :]], -2)
+        score = (h @ query_BHTN[..., i, :, None]).squeeze(-1)
         if e.drift_BHT is not None:
-            step = e.drift_BHT[..., i]
-            offsets = [offset + step for offset in offsets] + [torch.zeros_like(step)]
-            score = score + torch.stack(offsets, -1)
+            step = e.drift_BHT[..., i, None]
+            drifted = torch.cat([drifted + step, torch.zeros_like(step)], -1)
+            score = score + drifted
         rows.append(torch.nn.functional.pad(score, (0, tokens - 1 - i)))
     return torch.stack(rows, -2)

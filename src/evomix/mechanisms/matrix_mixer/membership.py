@@ -8,6 +8,7 @@ from torch import Tensor
 from evomix.mechanisms.matrices import mixing_matrix
 from evomix.mechanisms.matrix_mixer.contract import MatrixMixer
 from evomix.mechanisms.measurement import (
+    LONGEST,
     Measurement,
     Probe,
     block_rank,
@@ -24,7 +25,7 @@ def measure(mechanism: MatrixMixer, probe: Probe) -> list[Measurement]:
     """Run all tests of membership."""
     declaration = mechanism.declaration
     results = linearity(mechanism, probe)
-    x = probe.x(2, 33)
+    x = probe.x(1, LONGEST)
     matrix = mixing_matrix(mechanism, x)
     assembled = mechanism.assemble(mechanism.generators(x))
     gap = difference(matrix, assembled.to(matrix.dtype))
@@ -34,7 +35,7 @@ def measure(mechanism: MatrixMixer, probe: Probe) -> list[Measurement]:
         excess = max(difference(matrix.sum(-1), torch.ones_like(matrix[..., 0])), float(-matrix.amin()))
         results.append(Measurement("M2", "rows are non-negative and sum to one", excess, 1e-9))
     if not declaration.data_dependent:
-        other = mixing_matrix(mechanism, probe.x(2, 33, "other"))
+        other = mixing_matrix(mechanism, probe.x(1, LONGEST, "other"))
         results.append(Measurement("M3", "the matrix does not depend on the data", difference(matrix, other), 0.0))
     if declaration.sequence_aligned:
         results.append(_alignment(mechanism, probe))

@@ -6,18 +6,20 @@ automatic differentiation of the declared loss, or by solving the proximal step'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from evomix.mechanisms.measurement import Measurement, Probe, difference, linearity
+from evomix.mechanisms.measurement import LONGEST, Measurement, Probe, difference, linearity
 from evomix.mechanisms.operators import segment_sums
 from evomix.mechanisms.test_time_regression.contract import TestTimeRegression
 from evomix.mechanisms.test_time_regression.estimators import Points
 
 RESOLVED = 1e-6
 """Tolerance of the comparison with the regression solved again."""
+PLACES = (0, 1, 2, 7, 15, 16, 31, 32, 33, 63, 64, 65, LONGEST - 1)
+"""Tokens at which the regression is solved again: the first ones, and both sides of usual chunk borders."""
 
 
 def measure(mechanism: TestTimeRegression, probe: Probe) -> list[Measurement]:
@@ -33,9 +35,9 @@ def measure(mechanism: TestTimeRegression, probe: Probe) -> list[Measurement]:
 
 def _solved(mechanism: TestTimeRegression, probe: Probe) -> Measurement:
     """Test T1: the output is the prediction of the declared regression."""
-    x, v = probe.x(1, 20)[0], probe.v(1, 20)[0]
-    points = mechanism.points(x)
-    gap = difference(mechanism(x, v), resolve(mechanism.declaration.estimator, points, v))
+    x, v = probe.x(1, LONGEST)[0], probe.v(1, LONGEST)[0]
+    solved = resolve(mechanism.declaration.estimator, mechanism.points(x), v, PLACES)
+    gap = difference(mechanism(x, v)[:, list(PLACES)], solved)
     return Measurement("T1", "the output solves the declared regression", gap, RESOLVED)
 
 
@@ -86,11 +88,10 @@ def _recall(mechanism: TestTimeRegression) -> Measurement:
     )
 
 
-def resolve(estimator: str, points: Points, v_HTP: Tensor) -> Tensor:
-    """Return y_HTP by solving the declared regression anew for every head and token."""
-    heads, tokens = v_HTP.shape[:2]
+def resolve(estimator: str, points: Points, v_HTP: Tensor, places: Sequence[int]) -> Tensor:
+    """Return y at the tokens `places`, (H, places, P): the declared regression solved anew for every head and token."""
     solver = _RESOLVERS[estimator]
-    return torch.stack([torch.stack(solver(_head(points, h), v_HTP[h], tokens)) for h in range(heads)])
+    return torch.stack([torch.stack(solver(_head(points, h), v, places)) for h, v in enumerate(v_HTP)])
 
 
 def _head(points: Points, h: int) -> Points:
@@ -113,10 +114,10 @@ def _log_weights(points: Points, t: int) -> Tensor:
     return segment_sums(decay)[t, : t + 1] + weight[: t + 1]
 
 
-def _local(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
+def _local(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
     """Fit [1, k − q] (or [1] alone) to the values by weighted least squares with stacked penalty rows."""
     rows = []
-    for t in range(tokens):
+    for t in places:
         assert points.log_kernel_BHTT is not None
         weight = torch.softmax(points.log_kernel_BHTT[t, : t + 1] + _log_weights(points, t), 0)
         root = weight.sqrt().unsqueeze(-1)
@@ -132,14 +133,14 @@ def _local(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
     return rows
 
 
-def _local_constant(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
-    return _local(points._replace(penalty=None), v, tokens)
+def _local_constant(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
+    return _local(points._replace(penalty=None), v, places)
 
 
-def _local_linear_step(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
+def _local_linear_step(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
     """One unit gradient step on ½ Σ w ‖v − v̄ − B (k − k̄)‖² from B = 0, by automatic differentiation."""
     rows = []
-    for t in range(tokens):
+    for t in places:
         assert points.log_kernel_BHTT is not None
         assert points.displacement_BHTN is not None
         weight = torch.softmax(points.log_kernel_BHTT[t, : t + 1] + _log_weights(points, t), 0)
@@ -153,10 +154,10 @@ def _local_linear_step(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
     return rows
 
 
-def _ridge(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
+def _ridge(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
     """Weighted least squares of the values on the keys with stacked penalty rows."""
     rows = []
-    for t in range(tokens):
+    for t in places:
         assert points.penalty is not None
         root = (0.5 * _log_weights(points, t)).exp().unsqueeze(-1)
         design = torch.cat([root * points.key_BHTN[: t + 1], points.penalty[t].sqrt().diag()])
@@ -166,21 +167,22 @@ def _ridge(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
 
 
 def _online(
-    points: Points, v: Tensor, tokens: int, step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    points: Points, v: Tensor, places: Sequence[int], step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ) -> list[Tensor]:
     state = v.new_zeros(points.key_BHTN.shape[-1], v.shape[-1])
     one = v.new_ones(())
     rows = []
-    for t in range(tokens):
+    for t in range(max(places) + 1):
         if points.log_decay_BHT is not None:
             state = points.log_decay_BHT[t].exp() * state
         rate = one if points.importance_BHT is None else points.importance_BHT[t]
         state = step(state, points.key_BHTN[t], v[t], rate)
-        rows.append(points.query_BHTN[t] @ state)
+        if t in places:
+            rows.append(points.query_BHTN[t] @ state)
     return rows
 
 
-def _online_gradient(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
+def _online_gradient(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
     def step(state: Tensor, key: Tensor, value: Tensor, rate: Tensor) -> Tensor:
         for _ in range(points.steps):
             with torch.enable_grad():
@@ -189,19 +191,19 @@ def _online_gradient(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
             state = state - rate * gradient
         return state
 
-    return _online(points, v, tokens, step)
+    return _online(points, v, places, step)
 
 
-def _proximal(points: Points, v: Tensor, tokens: int) -> list[Tensor]:
+def _proximal(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
     def step(state: Tensor, key: Tensor, value: Tensor, rate: Tensor) -> Tensor:
         system = torch.eye(key.shape[0], dtype=key.dtype) + rate * torch.outer(key, key)
         solved: Tensor = torch.linalg.solve(system, state + rate * torch.outer(key, value))
         return solved
 
-    return _online(points, v, tokens, step)
+    return _online(points, v, places, step)
 
 
-_RESOLVERS: dict[str, Callable[[Points, Tensor, int], list[Tensor]]] = {
+_RESOLVERS: dict[str, Callable[[Points, Tensor, Sequence[int]], list[Tensor]]] = {
     "local_constant": _local_constant,
     "local_linear": _local,
     "local_linear_step": _local_linear_step,
