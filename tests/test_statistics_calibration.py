@@ -8,12 +8,12 @@ import pytest
 
 from evomix.artifacts import read_json, write_json
 from evomix.config import Tuning, Validation
-from evomix.statistics import calibration, tuning_noise
+from evomix.statistics import calibration, calibration_rows, paired_study, tuning_noise
 from evomix.statistics.error_rates import Promise, clopper_pearson, mean, rate
 from evomix.statistics.paired import paired_t
 from evomix.statistics.simulated_tuning import Tuner
 from evomix.statistics.simulation import World
-from evomix.statistics.winners_curse import optimism, shrink, simulate_search
+from evomix.statistics.winners_curse import simulate_search
 from evomix.streams import numpy_stream
 from evomix.tuning import choice
 from evomix.tuning.search_space import NAMES
@@ -39,7 +39,7 @@ def test_small_calibration_keeps_its_promises(tmp_path):
     assert naive > rows["false rejections, full protocol, tuning included"]["estimate"] + 0.1
     assert rows["null search: gain the search claims (σ)"]["estimate"] == pytest.approx(2.1, abs=0.3)
     assert sum(result["figure"]["p_histogram"]) == 40
-    assert [point["d_z"] for point in result["figure"]["power_curve"]] == list(calibration.EFFECTS)
+    assert [point["d_z"] for point in result["figure"]["power_curve"]] == list(calibration_rows.EFFECTS)
 
 
 def test_calibration_of_two_seeds_does_not_crash_and_repeats_to_the_byte(tmp_path):
@@ -64,14 +64,12 @@ def test_full_calibration(tmp_path):
 
 def test_an_analysis_that_rejects_too_often_is_caught(tmp_path, monkeypatch):
     """The same simulated studies, analysed with half the standard error: the table must say so."""
-    from evomix.statistics import validation
-
-    honest = validation.paired_t
+    honest = paired_study.paired_t
 
     def careless(difference, alpha=0.05, shared_variance=0.0):
         return honest((difference + difference.mean()) / 2, alpha, shared_variance)
 
-    monkeypatch.setattr(validation, "paired_t", careless)
+    monkeypatch.setattr(paired_study, "paired_t", careless)
     result, _ = run(tmp_path, studies=60, trials=4)
     assert "false rejections, hyper-parameters known" in result["broken"]
     assert "coverage of the interval of the mean" in result["broken"]
@@ -166,14 +164,3 @@ def test_ranking_anew_finds_better_candidates():
     one = simulate_search(np.random.default_rng(3), finalists=1, **setting)["truth"].mean()
     five = simulate_search(np.random.default_rng(3), finalists=5, **setting)["truth"].mean()
     assert five / one == pytest.approx(1.35, abs=0.15)
-
-
-def test_shrinkage():
-    gains = np.array([0.0, 1.0, 2.0, 3.0])
-    shrunken, factor = shrink(gains, noise_variance=np.var(gains, ddof=1) / 2)
-    assert factor == pytest.approx(0.5)
-    assert shrunken == pytest.approx([0.75, 1.25, 1.75, 2.25])
-    assert shrink(gains, noise_variance=100.0)[0] == pytest.approx(np.full(4, 1.5))
-    assert shrink(gains[:1], 1.0)[0] == gains[:1]
-    assert optimism(0.05, 0.02, 0.01)["search_optimism"] == pytest.approx(0.04)
-    assert optimism(None, 0.02, 0.01)["search_optimism"] is None

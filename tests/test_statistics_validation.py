@@ -211,3 +211,19 @@ def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
     comparison.compare(settings, [FIRST, SECOND], both, compared)
     narrow = read_json(compared, "comparison")["contrasts"][0]["ci"]
     assert wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
+
+
+def test_what_the_search_claimed_stands_beside_the_result(tmp_path):
+    seeds = list(range(42, 52))
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(tmp_path, noisy_loss({FIRST: 0.01}), seeds, [FIRST, SECOND])
+    selections = {name: tmp_path / f"{name}.json" for name in (FIRST, SECOND)}
+    write_json(selections[FIRST], "selection", {"reason": "best", "chosen": {"search_gain": 0.05, "gain": 0.02}})
+    write_json(selections[SECOND], "selection", {"reason": "none of 35 candidates was accepted", "chosen": None})
+    validation.validate(settings, [FIRST, SECOND], paths, {}, tmp_path / "out", selections=selections)
+    curse = read_json(tmp_path / "out" / f"{FIRST}.json", "validation")["winners_curse"]
+    assert curse["search_optimism"] == pytest.approx(0.05 - curse["validation"])
+    assert curse["selection_optimism"] == pytest.approx(0.02 - curse["validation"])
+    second = read_json(tmp_path / "out" / f"{SECOND}.json", "validation")
+    assert second["winners_curse"] == {"found": False, "reason": "none of 35 candidates was accepted"}
+    assert any("the search found nothing to freeze" in warning for warning in second["warnings"])

@@ -13,19 +13,6 @@ import numpy as np
 from evomix.statistics.paired import Floats, paired_t
 
 
-def shrink(gains: Floats, noise_variance: float) -> tuple[Floats, float]:
-    """Return search gains shrunken towards their mean by τ²/(τ² + σ²), and that factor (Efron & Morris 1975).
-
-    σ² = `noise_variance` of one gain (from repeats of the baseline), τ² = variance of the gains − σ², at least 0.
-    """
-    if len(gains) < 2:
-        return gains.copy(), math.nan
-    spread = max(float(np.var(gains, ddof=1)) - noise_variance, 0.0)
-    factor = spread / (spread + noise_variance) if spread + noise_variance > 0 else 0.0
-    mean = float(np.mean(gains))
-    return mean + factor * (gains - mean), factor
-
-
 def simulate_search(
     rng: np.random.Generator,
     *,
@@ -62,16 +49,20 @@ def simulate_search(
     }
 
 
-def optimism(search: float | None, selection: float | None, validation: float | None) -> dict[str, Any]:
-    """Return the gain of the frozen winner as search, selection and validation saw it, and what melted away."""
+def optimism(selection: dict[str, Any], validation: float) -> dict[str, Any]:
+    """Return the gain of the frozen winner (nats per token) as search, re-ranking and validation saw it.
 
-    def fell(first: float | None, last: float | None) -> float | None:
-        return None if first is None or last is None else first - last
-
+    `selection` is a selection.json, `validation` the mean paired difference. What melted away between stages is the
+    winner's curse, apart from the difference between the search's mean over sizes and the validation's one size.
+    """
+    chosen = selection["chosen"]
+    if not chosen:
+        return {"found": False, "reason": selection["reason"]}
     return {
-        "search": search,
-        "selection": selection,
+        "found": True,
+        "search": chosen["search_gain"],
+        "selection": chosen["gain"],
         "validation": validation,
-        "search_optimism": fell(search, validation),
-        "selection_optimism": fell(selection, validation),
+        "search_optimism": chosen["search_gain"] - validation,
+        "selection_optimism": chosen["gain"] - validation,
     }
