@@ -58,13 +58,17 @@ def _public(tree: ast.Module) -> tuple[str, ...]:
 
 
 def _modules(framework: str) -> dict[str, ast.Module]:
-    """Return the first-party modules that the framework's expert members import: what every member may use."""
+    """Return the first-party modules that the framework's contract and expert members import, by name.
+
+    What they are built from is what every member may use; the common base and the specs of all frameworks are not.
+    """
     names = {f"{_PACKAGE}.operators", f"{_PACKAGE}.{framework}.contract"}
     for path in (_MECHANISMS / framework).glob("*.py"):
         text, tree = _tree(path)
-        if BLOCK_START in text:
+        if BLOCK_START in text or path.name == "contract.py":
             names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
-    paths = {name: _MECHANISMS.joinpath(*name.split(".")[2:]) for name in names if name.startswith(_PACKAGE)}
+    names = {name for name in names if name.startswith(f"{_PACKAGE}.")}
+    paths = {name: _MECHANISMS.joinpath(*name.split(".")[2:]) for name in names}
     return {name: _tree(path.with_suffix(".py"))[1] for name, path in sorted(paths.items())}
 
 

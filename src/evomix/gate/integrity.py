@@ -23,7 +23,7 @@ from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import Architecture
 
-EXACT, SINGLE, HALF = 1e-9, 1e-4, 3e-2
+EXACT, SINGLE, HALF = 1e-9, 1e-5, 1e-4
 """Limits of a relative change in float64, float32 and under bfloat16 autocast."""
 
 _LEAK = (

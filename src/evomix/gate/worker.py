@@ -34,10 +34,10 @@ def main(job: dict[str, Any]) -> list[dict[str, Any]]:
     kind = library.load(path, framework)
     for architecture in architectures[1:]:
         records += budgets.check(kind, architecture, **limits)
-    return records + _certificate(kind, architectures[0], weights)
+    return records + certificate_records(kind, architectures[0], weights)
 
 
-def _certificate(kind: Any, architecture: Architecture, weights: Path | None) -> list[dict[str, Any]]:
+def certificate_records(kind: Any, architecture: Architecture, weights: Path | None) -> list[dict[str, Any]]:
     """Return one record per test of the certificate: its first failure, or its worst value."""
     trained = None
     if weights is not None:
