@@ -183,7 +183,6 @@ def write_search(root: Path, framework: str, arm: str, count: int = 20) -> None:
             }
         )
     write_table(folder / arm / "history.parquet", pd.DataFrame(rows))
-    write_json(folder / arm / "lineage.json", "lineage", {"nodes": []})
     accepted = [row for row in rows if row["status"] == "accepted"]
     fresh = {"status": "accepted", "gain": 0.004, "standard": {"slope": -0.12, "fitness": 0.12}}
     found = [

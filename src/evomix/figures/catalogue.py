@@ -113,6 +113,7 @@ CATALOGUE: tuple[Entry, ...] = (
             Input("config/judgement.json"),
             Input("evolution/{framework}/baseline/evaluation.json"),
             Input("evolution/{framework}/{arm}/history.parquet"),
+            Input("evolution/{framework}/{arm}/selection.json"),
         ),
     ),
     Entry(
@@ -123,8 +124,10 @@ CATALOGUE: tuple[Entry, ...] = (
         SEARCH,
         True,
         (
+            Input("config/judgement.json"),
+            Input("evolution/{framework}/baseline/evaluation.json"),
             Input("evolution/{framework}/{arm}/history.parquet"),
-            Input("evolution/{framework}/{arm}/lineage.json"),
+            Input("evolution/{framework}/{arm}/selection.json"),
         ),
     ),
     Entry(
@@ -196,3 +199,9 @@ def inputs(name: str, config: Config, framework: str | None = None) -> list[str]
         )
     ]
     return list(dict.fromkeys(found))
+
+
+def captions() -> str:
+    """Return workflow/report/figure.rst, the captions of `snakemake --report`: one sentence per figure."""
+    lines = "".join(f'  "{entry.name}": "{entry.caption}",\n' for entry in CATALOGUE)
+    return f"{{% set captions = {{\n{lines}}} %}}{{{{ captions[snakemake.wildcards.figure] }}}}\n"

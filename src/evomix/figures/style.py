@@ -121,6 +121,8 @@ def save(figure: Figure, output: Path, data: pd.DataFrame) -> None:
 
     `output` is the path without suffix. Equal input gives equal bytes.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, so that all three formats agree
     for suffix, metadata in _METADATA.items():
         with atomic_path(output.parent / f"{output.name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, metadata=metadata, dpi=220)

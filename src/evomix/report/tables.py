@@ -115,7 +115,7 @@ def scaling(results: Results) -> Table:
         "slope": ("slope (nats per ln N)", "slope"),
         "low": ("95 % CI from", "slope"),
         "high": ("to", "slope"),
-        "r_squared": ("R²", "number"),
+        "r_squared": ("R²", "loss"),
         "p": ("p", "p"),
     }
     caption = (
