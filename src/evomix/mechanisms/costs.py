@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from evomix.mechanisms.contract import Mechanism
+from evomix.mechanisms.contract import Mechanism, build_mechanism
 
 _FREE = (
     "view", "reshape", "expand", "transpose", "permute", "slice", "select", "unsqueeze", "squeeze", "t.", "alias",
@@ -74,6 +74,16 @@ def measured_flops(mechanism: Mechanism, tokens: int) -> int:
     with torch.no_grad(), _Counter() as counter:
         mechanism(x.to(parameter.dtype), v.to(parameter.dtype))
     return int(counter.total)
+
+
+def cost(mechanism_type: type[Mechanism], *, width: int, heads: int, tokens: int) -> dict[str, float]:
+    """Return one mechanism's `parameters` and its `flops_per_token`, as stated and as measured (`executed`)."""
+    mechanism = build_mechanism(mechanism_type, width, heads, 0, "cost")
+    return {
+        "parameters": parameter_count(mechanism),
+        "flops_per_token": mechanism.flops(tokens) / tokens,
+        "executed_flops_per_token": measured_flops(mechanism, tokens) / tokens,
+    }
 
 
 def parameter_count(mechanism: Mechanism) -> int:

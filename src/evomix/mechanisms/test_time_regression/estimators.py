@@ -59,10 +59,16 @@ def local_weights(points: Points) -> Tensor:
     return kernel / kernel.sum(-1, keepdim=True)
 
 
+def weighted_sums(weight_BHTT: Tensor, terms_BHTK: Tensor) -> Tensor:
+    """Return Σ_i w_{t,i} terms_i for every t, in float32 or better also under autocast: a solve follows."""
+    with torch.autocast(weight_BHTT.device.type, enabled=False):
+        return weight_BHTT @ terms_BHTK.to(weight_BHTT.dtype)
+
+
 def second_moments(weight_BHTT: Tensor, key_BHTN: Tensor) -> Tensor:
     """Return Σ_i w_{t,i} k_i k_iᵀ for every t, as BHTNN."""
     outer = (key_BHTN.unsqueeze(-1) * key_BHTN.unsqueeze(-2)).flatten(-2)
-    moments = weight_BHTT @ outer.to(weight_BHTT.dtype)
+    moments = weighted_sums(weight_BHTT, outer)
     return moments.reshape(*moments.shape[:-1], key_BHTN.shape[-1], -1)
 
 
@@ -70,7 +76,7 @@ def solve_penalised(moment_BHTNN: Tensor, penalty: Tensor | None, right_BHTN: Te
     """Return (moment + diag Λ)⁻¹ right for every token."""
     if penalty is None:
         raise ValueError("this estimator needs a penalty")
-    diagonal = penalty.to(moment_BHTNN.dtype).expand(right_BHTN.shape)
+    diagonal = at_least_float32(penalty).to(moment_BHTNN.dtype).expand(right_BHTN.shape)
     system = moment_BHTNN + torch.diag_embed(diagonal)
     solved: Tensor = torch.linalg.solve(system, right_BHTN.to(system.dtype).unsqueeze(-1))
     return solved.squeeze(-1)
@@ -84,7 +90,7 @@ def local_constant(points: Points, v_BHTP: Tensor) -> Tensor:
 def local_linear(points: Points, v_BHTP: Tensor) -> Tensor:
     """Return Σ_i w_ti [1 + (k_i − k̄_t)ᵀ (Σ_t + Λ)⁻¹ (q_t − k̄_t)] v_i: the weighted affine fit evaluated at q_t."""
     weight, key = local_weights(points), at_least_float32(points.key_BHTN)
-    mean = weight @ key.to(weight.dtype)
+    mean = weighted_sums(weight, key)
     covariance = second_moments(weight, key) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     slope = solve_penalised(covariance, points.penalty, points.query_BHTN.to(mean.dtype) - mean)
     return _affine(weight, key, mean, slope, v_BHTP)
@@ -95,7 +101,7 @@ def local_linear_step(points: Points, v_BHTP: Tensor) -> Tensor:
     if points.displacement_BHTN is None:
         raise ValueError("local_linear_step needs a displacement")
     weight, key = local_weights(points), at_least_float32(points.key_BHTN)
-    mean = weight @ key.to(weight.dtype)
+    mean = weighted_sums(weight, key)
     return _affine(weight, key, mean, points.displacement_BHTN.to(mean.dtype), v_BHTP)
 
 
