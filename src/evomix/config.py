@@ -130,6 +130,7 @@ class Llm(Settings):
         None, description="folder of recorded responses (default: `responses/` in the search's own folder)"
     )
     dollars: float = Field(100.0, ge=0, description="cost cap per search arm; reaching it stops the search cleanly")
+    tokens: int | None = Field(None, ge=1, description="cap of tokens sent and received per search arm; null for none")
     price_per_million: tuple[float, float] = Field(
         (1.25, 10.0), description="dollars per million input and output tokens"
     )

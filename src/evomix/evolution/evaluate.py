@@ -39,7 +39,7 @@ def evaluate(
     """
     source = candidate.read_text(encoding="utf-8")
     record: dict[str, Any] = {
-        "candidate": candidate_digest(source),
+        "candidate": candidate_digest(source, search.framework),
         "framework": search.framework,
         "role": "standard" if baseline is None else "candidate",
         "shard": search.measurement.shard,

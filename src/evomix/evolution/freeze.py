@@ -29,10 +29,9 @@ def shortlist(search: SearchSpec, finalists: int, tell: Path, evaluations: list[
     slots = [read_slot(path) for path in evaluations]
     accepted = {item.proposal["id"]: item for item in slots if item.evaluation["status"] == "accepted"}
     values = {name: item.evaluation["fitness"] for name, item in accepted.items()}
-    noise = next((item.evaluation["noise"] for item in accepted.values()), None)
-    shrunken = fitness.shrunken(values, noise[search.fitness] if noise else None)
+    noise = slots[0].evaluation["noise"]
+    shrunken = fitness.shrunken(values, noise[search.fitness])
     order = sorted(accepted, key=lambda name: (-values[name], accepted[name].proposal["iteration"]))[:finalists]
-    seed = max((item["fitness"] for item in state["seeds"]), default=None)
     record: dict[str, Any] = {
         "framework": search.framework,
         "arm": state["arm"],
@@ -41,7 +40,7 @@ def shortlist(search: SearchSpec, finalists: int, tell: Path, evaluations: list[
         "accepted": len(accepted),
         "stopped": state["stopped"],
         "spent": state["spent"],
-        "seed_fitness": seed,
+        "standard": slots[0].evaluation["standard"],
         "noise": noise,
         "reason": None if order else f"none of {state['evaluated']} candidates was accepted",
         "finalists": [

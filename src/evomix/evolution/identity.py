@@ -1,7 +1,8 @@
 """Identity of candidates and programs: what counts as the same mechanism, and ids without chance.
 
-Two candidates are the same when their syntax trees are, comments, docstrings and formatting aside; a duplicate never
-reaches a training. Program ids are uuid5 of what they name, so that two runs of a search give the same bytes.
+Two candidates are the same when their syntax trees are, comments, docstrings, formatting and order of methods
+aside; a duplicate never reaches a training. Program ids are uuid5 of what they name, so that two runs of a search give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import uuid
 
 from evomix.artifacts import digest_text
+from evomix.gate import syntax
 
 NAMESPACE = uuid.UUID("6f0a3c1e-2a54-5d0b-9d1c-5b1f8f0e7a11")
 """Namespace of all program ids of evomix."""
@@ -37,11 +39,19 @@ def normalised(source: str) -> str:
     return ast.unparse(tree) + "\n"
 
 
-def candidate_digest(source: str) -> str:
-    """Return the SHA-256 of the normalised source (of the text itself when it is not Python)."""
+def identity(source: str) -> str:
+    """Return what two candidates share when they are the same mechanism: the SHA-256 of `normalised`."""
+    return digest_text(normalised(source))
+
+
+def candidate_digest(source: str, framework: str) -> str:
+    """Return the name of a candidate in all records: the SHA-256 of its text as the gate normalises it.
+
+    A text that is no mechanism file (a slot without a candidate) is named by its own SHA-256.
+    """
     try:
-        return digest_text(normalised(source))
-    except (SyntaxError, ValueError, RecursionError):
+        return digest_text(syntax.normalise(source, framework))
+    except ValueError:
         return digest_text(source)
 
 

@@ -21,10 +21,11 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
     """Write output/{history.parquet,lineage.json,lineage.mmd} from the last tell.json and all slots' evaluations."""
     state = read_json(tell, "tell")
     slots = sorted((read_slot(path) for path in evaluations), key=lambda item: (item.wave, item.slot))
+    standard = slots[0].evaluation["standard"]
     slots = [item for item in slots if "id" in item.proposal]
     added = {outcome["id"]: outcome["added"] for outcome in state["outcomes"]}
-    _write_history(state, slots, added, output / "history.parquet")
-    nodes = _nodes(state, slots, added)
+    _write_history(standard, slots, added, output / "history.parquet")
+    nodes = _nodes(state, standard, slots, added)
     record = {
         **{key: state[key] for key in ("framework", "arm", "best", "stopped", "evaluated", "spent")},
         "best_path": _path(nodes, state["best"]["id"]),
@@ -34,11 +35,11 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
     write_text(output / "lineage.mmd", _mermaid(nodes, record["best_path"]))
 
 
-def _write_history(state: dict[str, Any], slots: list[Slot], added: dict[str, bool], path: Path) -> None:
+def _write_history(standard: dict[str, float], slots: list[Slot], added: dict[str, bool], path: Path) -> None:
     """Write one row per candidate, in the order of the search, with the best fitness so far."""
     import pandas as pd
 
-    best = max(item["fitness"] for item in state["seeds"])
+    best = standard["fitness"]
     rows = []
     for item in slots:
         proposal, evaluation = item.proposal, item.evaluation
@@ -60,8 +61,13 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _nodes(state: dict[str, Any], slots: list[Slot], added: dict[str, bool]) -> list[dict[str, Any]]:
-    """Return seeds and candidates with parents, outcome, and diffs to the parent and to the standard."""
+def _nodes(
+    state: dict[str, Any], standard: dict[str, float], slots: list[Slot], added: dict[str, bool]
+) -> list[dict[str, Any]]:
+    """Return seeds and candidates with parents, outcome, and diffs to the parent and to the standard.
+
+    Seeds stand at the standard's own fitness on the search's seeds.
+    """
     sources: dict[str, str] = {}
     nodes: list[dict[str, Any]] = []
     for seed in state["seeds"]:
@@ -69,20 +75,24 @@ def _nodes(state: dict[str, Any], slots: list[Slot], added: dict[str, bool]) -> 
             sources[name] = seed["source"]
             nodes.append(
                 {"id": name, "kind": "seed", "label": seed["name"], "parent": None, "others": [], "iteration": 0}
-                | {"status": "accepted", "fitness": seed["fitness"], "candidate": seed["candidate"], "added": True}
+                | {"status": "accepted", "fitness": standard["fitness"], "candidate": seed["candidate"], "added": True}
             )
-    standard = state["seeds"][0]["source"]
+    original = state["seeds"][0]["source"]
     for item in slots:
         proposal, evaluation = item.proposal, item.evaluation
         name, parent = proposal["id"], proposal["parent"]["id"]
         sources[name] = item.source
         nodes.append(
             {"id": name, "kind": "candidate", "label": str(proposal["iteration"]), "parent": parent}
-            | {"others": proposal["inspirations"], "status": evaluation["status"], "added": added.get(name, False)}
+            | {
+                "others": [proposal["partner"]] if proposal["partner"] else [],
+                "status": evaluation["status"],
+                "added": added.get(name, False),
+            }
             | {key: proposal[key] for key in ("iteration", "wave", "slot", "candidate", "island", "patch", "changes")}
             | {key: evaluation[key] for key in ("check", "reason", "fitness", "gain", "slope")}
-            | {"diff_to_parent": _diff(sources.get(parent, standard), item.source, "parent")}
-            | {"diff_to_standard": _diff(standard, item.source, "standard")}
+            | {"diff_to_parent": _diff(sources.get(parent, original), item.source, "parent")}
+            | {"diff_to_standard": _diff(original, item.source, "standard")}
         )
     return nodes
 

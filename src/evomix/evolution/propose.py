@@ -15,7 +15,7 @@ from typing import Any
 from evomix.artifacts import write_json, write_text
 from evomix.config import Arm, Proposing
 from evomix.evolution.evaluate import NO_CANDIDATE
-from evomix.evolution.identity import candidate_digest, program_id
+from evomix.evolution.identity import candidate_digest, identity, program_id
 from evomix.evolution.openevolve_adapter.population import Individual, Population
 from evomix.evolution.proposers.base import Draft, Proposer, Refusal, Task
 from evomix.evolution.records import read_state
@@ -59,11 +59,11 @@ def propose(
         for slot in range(proposing.wave_size):
             _write_stopped(search.framework, arm, wave, slot, state["stopped"], output)
         return
-    chosen = proposer or _proposer(proposing, search, arm, population, state)
+    chosen = proposer or _proposer(proposing, search, arm, output, state)
     programs = Population(proposing, population)
     slots = [_open(proposing, search, arm, wave, slot, programs, state, chosen) for slot in range(proposing.wave_size)]
-    known = {outcome["candidate"]: f"candidate {outcome['iteration']}" for outcome in state["outcomes"]}
-    known |= {seed["candidate"]: "a seed program" for seed in state["seeds"]}
+    known = {outcome["identity"]: f"candidate {outcome['iteration']}" for outcome in state["outcomes"]}
+    known |= {seed["identity"]: "a seed program" for seed in state["seeds"]}
     for _ in range(chosen.attempts):
         waiting = [item for item in slots if item.accepted is None and item.halt is None]
         if not waiting:
@@ -74,13 +74,19 @@ def propose(
         _write(item, search.framework, arm, proposing.wave_size, output)
 
 
-def _proposer(proposing: Proposing, search: SearchSpec, arm: Arm, population: Path, state: dict[str, Any]) -> Proposer:
+def _proposer(proposing: Proposing, search: SearchSpec, arm: Arm, output: Path, state: dict[str, Any]) -> Proposer:
     """Return the arm's proposer: the grammar for `random`, the language model (or its recording) for the others."""
     if arm == "random":
         from evomix.evolution.proposers.grammar import Grammar
 
         return Grammar(search.framework)
-    raise NotImplementedError(arm)
+    from evomix.evolution.proposers.conversation import ResponseStore
+    from evomix.evolution.proposers.openai import OpenAI
+    from evomix.evolution.proposers.recorded import Recorded
+
+    llm = proposing.llm
+    store = ResponseStore(Path(llm.responses) if llm.responses else output.parent / "responses")
+    return (Recorded if llm.provider == "recorded" else OpenAI)(llm, search, store, state["spent"])
 
 
 def _open(
@@ -97,7 +103,7 @@ def _open(
     seed = derive(proposing.seed, "propose", search.framework, arm, wave, slot)
     island = ((wave - 1) * proposing.wave_size + slot) % programs.islands
     if arm == "best_of_n":
-        parent, inspirations, top = programs.seeds()[0], list[Individual](), list[Individual]()
+        parent, inspirations, top = _seed_program(state), list[Individual](), list[Individual]()
         previous, broken = [], []
     else:
         parent, inspirations = programs.sample(island, derive(seed, "sample"), INSPIRATIONS)
@@ -112,6 +118,7 @@ def _open(
     kinds = list(possible)
     total = sum(possible.values())
     patch = kinds[int(stream.choice(len(kinds), p=[weight / total for weight in possible.values()]))]
+    partner = inspirations[int(stream.integers(len(inspirations)))] if patch == "crossover" else None
     fault = None
     if patch == "fix":
         item = broken[int(stream.integers(len(broken)))]
@@ -119,8 +126,15 @@ def _open(
         parent = replace(
             parent, id=item["id"], original=item["id"], source=item["source"], candidate=item["candidate"], report=""
         )
-    task = Task(wave, slot, 0, derive(seed, "attempt", 0), patch, parent, inspirations, top, previous, fault)
+    task = Task(wave, slot, 0, seed, patch, parent, inspirations, partner, top, previous, fault)
     return _Open(task, island)
+
+
+def _seed_program(state: dict[str, Any]) -> Individual:
+    """Return the standard as the search began with it, whether or not the population still holds it."""
+    seed = state["seeds"][0]
+    name = seed["ids"][0]
+    return Individual(name, seed["source"], seed["candidate"], seed["score"], 0, "", seed["report"], 0, name, True)
 
 
 def _judge(item: _Open, draft: Draft, known: dict[str, str], framework: str) -> None:
@@ -135,14 +149,13 @@ def _judge(item: _Open, draft: Draft, known: dict[str, str], framework: str) -> 
             reason = "\n".join(f"{item.check}: {item.value}. {item.hint}" for item in refusals[:SHOWN_REFUSALS])
         else:
             source = syntax.normalise(draft.source, framework)
-            reason = _duplicate(candidate_digest(source), known, f"another proposal of this wave (slot {task.slot})")
+            reason = _duplicate(identity(source), known, f"another proposal of this wave (slot {task.slot})")
             item.accepted = None if reason else replace(draft, source=source)
     item.attempts.append({"patch": task.patch, "changes": draft.changes, "refused": reason, "call": draft.call})
     number = task.attempt + 1
     item.task = replace(
         task,
         attempt=number,
-        seed=derive(task.seed, "next"),
         refusals=[*task.refusals, Refusal(draft.response, reason or "")],
     )
 
@@ -176,11 +189,12 @@ def _write(item: _Open, framework: str, arm: str, wave_size: int, output: Path) 
         "id": program_id(framework, arm, task.wave, task.slot),
         "status": status,
         "reason": reason,
-        "candidate": candidate_digest(source),
+        "candidate": candidate_digest(source, framework),
+        "identity": identity(source),
         "island": item.island,
         "generation": parent.generation + 1,
         "parent": {"id": parent.original, "candidate": parent.candidate},
-        "inspirations": [other.original for other in task.inspirations] if task.patch == "crossover" else [],
+        "partner": task.partner.original if task.partner else None,
         "patch": task.patch,
         "changes": draft.changes if draft else "",
         "attempts": item.attempts,
@@ -198,4 +212,4 @@ def _write_stopped(framework: str, arm: str, wave: int, slot: int, reason: str, 
     folder = output / f"slot_{slot}"
     write_text(folder / "candidate.py", source)
     record = {"framework": framework, "arm": arm, "wave": wave, "slot": slot, "status": "stopped", "reason": reason}
-    write_json(folder / "proposal.json", "proposal", {**record, "candidate": candidate_digest(source)})
+    write_json(folder / "proposal.json", "proposal", {**record, "candidate": candidate_digest(source, framework)})

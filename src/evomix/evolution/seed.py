@@ -7,7 +7,7 @@ from pathlib import Path
 from evomix.artifacts import read_json, write_json
 from evomix.config import Arm, Proposing
 from evomix.errors import UserError
-from evomix.evolution.identity import candidate_digest, program_id
+from evomix.evolution.identity import candidate_digest, identity, program_id
 from evomix.evolution.openevolve_adapter.population import Population
 from evomix.evolution.scaffold import scaffold
 from evomix.evolution.stopping import new_state
@@ -17,7 +17,7 @@ from evomix.evolution.tell import report
 def seed_population(
     proposing: Proposing, framework: str, arm: Arm, seeds: list[tuple[Path, Path]], output: Path
 ) -> None:
-    """Write output/population/ and output/tell.json from (mechanism file, evaluation.json) pairs.
+    """Write the population folder `output` and tell.json beside it from (mechanism file, evaluation.json) pairs.
 
     Every island gets a copy of every accepted seed (OpenEvolve invents a program on an empty island). The first pair
     is the standard; UserError when it was not accepted.
@@ -31,7 +31,7 @@ def seed_population(
                 raise UserError(f"{evaluation}: the standard was {content['status']}; a search cannot start from it")
             continue
         source = scaffold(mechanism.read_text(encoding="utf-8"), framework)
-        digest = candidate_digest(source)
+        digest = candidate_digest(source, framework)
         names = [program_id(framework, arm, "seed", number, island) for island in range(proposing.islands)]
         for island, name in enumerate(names):
             population.add(
@@ -46,21 +46,21 @@ def seed_population(
                 changes=f"seed: {mechanism.stem}",
             )
         records.append(
-            {"name": mechanism.stem, "ids": names, "candidate": digest, "source": source}
-            | {key: content[key] for key in ("fitness", "score")}
+            {"name": mechanism.stem, "ids": names, "candidate": digest, "identity": identity(source)}
+            | {"source": source, "report": report(content), "score": content["score"]}
         )
-    best = max(records, key=lambda item: item["fitness"])
-    population.save(output / "population", 0)
+    best = max(records, key=lambda item: item["score"])
+    population.save(output, 0)
     state = {
         **new_state(),
         "framework": framework,
         "arm": arm,
         "wave": 0,
-        "best": {"id": best["ids"][0], **{key: best[key] for key in ("candidate", "fitness", "score")}, "seed": True},
+        "best": {"id": best["ids"][0], **{key: best[key] for key in ("candidate", "score")}, "seed": True},
         "seeds": records,
         "outcomes": [],
         "broken": [],
         "migrated": [],
         "spent": {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "dollars": 0.0},
     }
-    write_json(output / "tell.json", "tell", state)
+    write_json(output.parent / "tell.json", "tell", state)

@@ -18,7 +18,7 @@ BROKEN = 4
 def tell(
     proposing: Proposing, framework: str, arm: Arm, wave: int, population: Path, evaluations: list[Path], output: Path
 ) -> None:
-    """Write output/population/ and output/tell.json from the population before the wave and its evaluations.
+    """Write the population folder `output` and tell.json beside it from the one before and the wave's evaluations.
 
     Only accepted candidates enter the population. proposal.json and candidate.py are read beside each evaluation.
     """
@@ -36,7 +36,7 @@ def tell(
             continue
         accepted = status == "accepted"
         added = accepted and _enter(programs, item)
-        improved = accepted and item.evaluation["fitness"] > best["fitness"]
+        improved = accepted and item.evaluation["score"] > best["score"]
         if improved:
             best = {"id": item.proposal["id"], "seed": False, "wave": item.wave, "slot": item.slot}
             best |= {key: item.evaluation[key] for key in ("candidate", "fitness", "score")}
@@ -49,7 +49,7 @@ def tell(
     iteration = wave * proposing.wave_size
     migrated = programs.end_wave(iteration) if outcomes != state["outcomes"] else []
     counters["stopped"] = stopping.reason_to_stop(counters, proposing, halted)
-    programs.save(output / "population", iteration)
+    programs.save(output, iteration)
     record = {
         **counters,
         "framework": framework,
@@ -62,7 +62,7 @@ def tell(
         "migrated": migrated,
         "spent": spent,
     }
-    write_json(output / "tell.json", "tell", record)
+    write_json(output.parent / "tell.json", "tell", record)
 
 
 def _enter(programs: Population, item: Slot) -> bool:
@@ -87,7 +87,10 @@ def _outcome(item: Slot, added: bool) -> dict[str, Any]:
     """Return the line of a candidate in the search's memory."""
     proposal, evaluation = item.proposal, item.evaluation
     return {
-        **{key: proposal[key] for key in ("iteration", "wave", "slot", "id", "candidate", "patch", "changes")},
+        **{
+            key: proposal[key]
+            for key in ("iteration", "wave", "slot", "id", "candidate", "identity", "patch", "changes")
+        },
         "parent": proposal["parent"]["id"],
         **{key: evaluation[key] for key in ("status", "check", "reason", "slope", "gain", "fitness", "score")},
         "added": added,

@@ -180,15 +180,12 @@ class Program:
         self.methods[method].args.args.append(ast.arg(arg=name, annotation=expression("Tensor")))
 
     def note(self, change: str) -> None:
-        """Append a change to the class's docstring."""
+        """Say the change in the class's docstring, in place of the parent's, which no longer describes the class."""
         first = self._class.body[0]
-        documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        old = ast.get_docstring(self._class) or "" if documented else ""
-        if documented:
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             self._class.body.pop(0)
-        history = f"{old}; {change}." if " Edited: " in old else f"{old} Edited: {change}."
-        text = history.replace(".; ", "; ").strip()
-        self._class.body.insert(0, ast.Expr(ast.Constant(text)))
+        text = f"The parent, with: {change}."
+        self._class.body.insert(0, ast.Expr(ast.Constant(text if len(text) <= 180 else f"{text[:179]}…")))
 
     # Internals
 

@@ -20,16 +20,19 @@ def build_prompt(
     inspirations: list[Individual],
     previous: list[dict[str, Any]],
     seed: int,
+    **extra: str,
 ) -> tuple[str, str]:
     """Return the system and user message of OpenEvolve's prompt sampler for template `task`, as a function of `seed`.
 
-    `templates` replace OpenEvolve's own by name. Only the score is shown as a metric, since its prompts call every
-    metric larger-is-better; losses and reasons travel in the parent's report.
+    `templates` replace OpenEvolve's own by name, and `extra` fills their further fields. Only the score is shown as a
+    metric, since its prompts call every metric larger-is-better; losses and reasons travel in the parent's report.
     """
     sampler = PromptSampler(PromptConfig(artifact_security_filter=False, suggest_simplification_after_chars=None))
     sampler.config.system_message = system
     for name, text in templates.items():
         sampler.template_manager.add_template(name, text)
+
+    sampler.template_manager.add_fragment("artifact_title", "How it was judged")
 
     def shown(item: Individual) -> dict[str, Any]:
         return {"id": item.id, "code": item.source, "metrics": {"score": item.score}, "metadata": {}}
@@ -44,5 +47,6 @@ def build_prompt(
             inspirations=[shown(item) for item in inspirations],
             template_key=task,
             program_artifacts={"evaluation": parent.report} if parent.report else None,
+            **extra,
         )
     return prompt["system"], prompt["user"]

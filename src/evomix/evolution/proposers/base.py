@@ -18,7 +18,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Task:
-    """What one slot asks for. `parent` is the program to edit; `fault` says what is wrong with it, for patch `fix`."""
+    """What one slot asks for, the same at every attempt but for `attempt` and `refusals`.
+
+    `parent` is the program to edit, `partner` the other one of a crossover; `fault` says what is wrong with the parent
+    of patch `fix`.
+    """
 
     wave: int
     slot: int
@@ -27,6 +31,7 @@ class Task:
     patch: str
     parent: Individual
     inspirations: list[Individual] = field(default_factory=list)
+    partner: Individual | None = None
     top: list[Individual] = field(default_factory=list)
     previous: list[dict[str, Any]] = field(default_factory=list)
     fault: str | None = None

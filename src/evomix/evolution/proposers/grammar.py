@@ -23,6 +23,9 @@ _RULES: dict[str, ModuleType] = {
 EDITS = {1: 0.55, 2: 0.3, 3: 0.15}
 """Number of edits of one proposal with its probability."""
 
+PLAIN_CROSSOVERS = 3
+"""Attempts at a crossover alone; later ones also edit, since two programs have few different crossings."""
+
 
 class Grammar:
     """Random edits of one framework's programs."""
@@ -39,17 +42,17 @@ class Grammar:
         return [self._answer(task) for task in tasks]
 
     def _answer(self, task: Task) -> Draft:
-        stream = numpy_stream(task.seed, "grammar")
+        stream = numpy_stream(task.seed, "grammar", task.attempt)
         draw = drawer(stream)
         try:
             program = Program(task.parent.source)
-            if task.patch == "crossover":
-                other = task.inspirations[int(stream.integers(len(task.inspirations)))]
-                change = cross(program, Program(other.source), self._rules.COMPONENTS, draw)
+            if task.partner is not None:
+                change = cross(program, Program(task.partner.source), self._rules.COMPONENTS, draw)
                 changes = [change] if change else []
             else:
                 changes = []
-            wanted = int(stream.choice(list(EDITS), p=list(EDITS.values()))) if not changes else 0
+            alone = task.partner is not None and task.attempt < PLAIN_CROSSOVERS
+            wanted = 0 if changes and alone else int(stream.choice(list(EDITS), p=list(EDITS.values())))
             weights = [edit.weight for edit in self._edits]
             for _ in range(wanted):
                 edit = self._edits[int(stream.choice(len(weights), p=[w / sum(weights) for w in weights]))]
