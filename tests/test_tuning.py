@@ -16,6 +16,7 @@ from evomix.tuning.search_space import Dimension, coordinates, dimensions, grid
 Array = npt.NDArray[np.float64]
 ALL = (0, 1, 2, 3)
 NOISE = 0.005
+REST = (1, 1, 0.3, 1, 1, 1, 4, 4, 4, 4, 4, 4)
 
 
 def tuning(trials: int, **settings: object) -> Tuning:
@@ -79,10 +80,12 @@ def test_surface_equals_the_posterior_by_another_route() -> None:
     fitted = surface.fit(at, losses, ALL)
     square = (3 * at**2 - 1) / 2
     pairs = [at[:, i] * at[:, j] for i in range(4) for j in range(i + 1, 4)]
-    columns = np.column_stack([np.ones(30), at[:, 0], square[:, 0], at[:, 1:], square[:, 1:], *pairs])
-    weights = np.array([1e-4, 0.1, 0.1, 1, 1, 0.1, 1, 1, 1, 4, 4, 4, 4, 4, 4])
+    powers = [at[:, 0] ** power for power in (3, 4, 5, 6)]
+    rate, others = fitted.penalties
+    columns = np.column_stack([np.ones(30), at[:, 0], square[:, 0], *powers, at[:, 1:], square[:, 1:], *pairs])
+    weights = np.array([1e-5] + [rate * w for w in (1, 1, 0.2, 0.4, 0.8, 1.6)] + [others * w for w in REST])
     noise = fitted.residual_sd**2
-    prior = np.diag(noise / (fitted.penalty * weights))
+    prior = np.diag(noise / weights)
     joint = columns @ prior @ columns.T
     gain = joint @ np.linalg.inv(joint + noise * np.eye(30))
     mean, error = fitted.predict(at)
@@ -97,7 +100,7 @@ def test_a_clean_quadratic_is_recovered() -> None:
     fitted = surface.fit(at, truth + numpy_stream(1, "tiny").normal(scale=1e-6, size=40), ALL)
     best = grid(space)[fitted.predict(grid(space))[0].argmin()]
     assert best[[0, 1, 3]] == pytest.approx([0.3, -0.5, 1], abs=0.06)
-    assert fitted.residual_sd < 1e-4
+    assert fitted.residual_sd < 3e-4
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,7 @@ def test_fewer_trials_carry_fewer_terms(trials: int, squares: int, interactions:
     chosen = surface.terms(trials, ALL)
     assert sum(len(term) == 2 and len(set(term)) == 1 for term in chosen) == squares
     assert sum(len(set(term)) == 2 for term in chosen) == interactions
+    assert sum(len(term) > 2 for term in chosen) == 4
     assert {(), (0,), (1,), (2,), (3,)} <= set(chosen)
 
 
@@ -118,7 +122,7 @@ def test_constant_hyper_parameters_leave_the_surface() -> None:
     at = coordinates(space, points(fixed))
     assert (at[:, 2:] == 0).all()
     fitted = surface.fit(at, at[:, 0] ** 2, (0, 1))
-    assert fitted.terms == [(), (0,), (0, 0), (1,)]
+    assert fitted.terms == [(), (0,), (0, 0), (1,), *((0,) * power for power in (3, 4, 5, 6))]
     assert surface.terms(50, ()) == [()]
 
 
@@ -156,9 +160,54 @@ def test_noise_and_error_are_calibrated_and_the_choice_beats_the_luckiest_trial(
     assert abs(np.mean(surprise)) < 0.8
     assert 0.6 < np.std(surprise) < 1.4
     assert 0.9 * NOISE < np.mean(noise) < 1.15 * NOISE
-    assert 0.5 < mean["promised"] / mean["surface"] < 2, (
+    assert 0.4 < mean["promised"] / mean["surface"] < 2, (
         "the expected regret that is reported is the regret that is met"
     )
+
+
+@pytest.mark.parametrize(("cliff", "steep", "factor"), [(2.0, 0.0, 0.75), (0.0, 0.4, 0.75), (2.0, 0.4, 0.85)])
+def test_a_cliff_at_high_rates_and_a_steep_slope_at_low_ones_do_not_mislead(
+    cliff: float, steep: float, factor: float
+) -> None:
+    """Losses far from a quadratic in the learning rate: a quadratic surface would do worse than the luckiest trial."""
+    settings = tuning(50)
+    space = dimensions(settings)
+    at, candidates = coordinates(space, points(settings)), grid(space)
+    stream = numpy_stream(13, "worlds")
+    surfaces, luckiest = [], []
+    for _ in range(100):
+        world, edge = World(stream), stream.uniform(0.3, 0.9)
+
+        def loss(places: Array, world: World = world, edge: float = edge) -> Array:
+            fall = steep * np.exp(-1.5 * (places[:, 0] + 1))
+            total: Array = world.loss(places) + fall + cliff * np.maximum(0, places[:, 0] - edge) ** 2
+            return total
+
+        losses = loss(at) + stream.normal(scale=NOISE, size=len(at))
+        truth = loss(candidates)
+        surfaces.append(truth[surface.fit(at, losses, ALL).cautious_optimum(candidates)] - truth.min())
+        luckiest.append(loss(at[[losses.argmin()]])[0] - truth.min())
+    assert np.mean(surfaces) < factor * np.mean(luckiest), (np.mean(surfaces), np.mean(luckiest))
+
+
+def test_pruning_would_not_pay() -> None:
+    """Equal compute (31 full trials): 50 to a quarter of the horizon and the better half of them on, or 31 to the end.
+
+    The quarter is given its best case, the same loss surface as at the end with the same noise.
+    """
+    space = dimensions(tuning(50))
+    all_at, candidates = coordinates(space, points(tuning(50))), grid(space)
+    stream = numpy_stream(14, "worlds")
+    pruned, whole = [], []
+    for _ in range(150):
+        world = World(stream)
+        truth = world.loss(candidates)
+        early = world.loss(all_at) + stream.normal(scale=NOISE, size=50)
+        late = world.loss(all_at) + stream.normal(scale=NOISE, size=50)
+        for regrets, kept in ((pruned, np.argsort(early)[:25]), (whole, np.arange(31))):
+            chosen = surface.fit(all_at[kept], late[kept], ALL).cautious_optimum(candidates)
+            regrets.append(truth[chosen] - truth.min())
+    assert np.mean(whole) < np.mean(pruned), (np.mean(whole), np.mean(pruned))
 
 
 def test_small_budgets_do_not_do_worse_than_the_luckiest_trial() -> None:

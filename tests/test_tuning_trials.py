@@ -171,7 +171,7 @@ def test_choice(tmp_path: Path) -> None:
     assert "batch_size" in best["at_edge"]
     assert "learning_rate" not in best["at_edge"]
     assert best["predicted"]["loss"] == pytest.approx(1.93, abs=3e-3)
-    assert best["expected_regret"] < 1e-3
+    assert best["expected_regret"] < 2e-3
     assert best["budget"] == {"trials": 24, "steps": 20, "total_steps": 480}
     assert best["trials"] == {"planned": 24, "finished": 24}
     assert (best["framework"], best["variant"], best["policy"]) == ("matrix_mixer", "standard", "joint")

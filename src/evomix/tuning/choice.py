@@ -148,7 +148,7 @@ def _described(fitted: surface.Surface, space: tuple[Dimension, ...], active: tu
             name(term): _short(value) for term, value in zip(fitted.terms, fitted.coefficients, strict=True)
         },
         "left_out": [name(term) for term in full if term not in fitted.terms],
-        "penalty": _short(fitted.penalty),
+        "penalties": dict(zip(("learning_rate", "others"), map(_short, fitted.penalties), strict=True)),
         "degrees_of_freedom": _short(fitted.degrees_of_freedom),
     }
 
