@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread per process (two cores, two workers), and a copy of the project that tests may edit."""
+"""Shared by all tests: one thread per process, and a copy of the project that tests may edit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A real SLURM on loopback for tests: munged, slurmctld and one slurmd per virtual node, no systemd, no root needed.
 
 `with Cluster(folder) as cluster:` starts it (Debian packages slurm-wlm and munge) and gives `cluster.environment`, in
-which sbatch, squeue and the Snakemake SLURM plug-in reach it. `python tests/slurm_cluster.py FOLDER` starts one to play with.
+which sbatch, squeue and the Snakemake SLURM plug-in reach it. `python tests/slurm_cluster.py FOLDER` starts one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Cluster:
         self._wait_until_idle()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         subprocess.run(["scancel", "--user", getpass.getuser()], env=self.environment, capture_output=True, check=False)
         for name in reversed(list(self.processes)):
             self.stop(name)
@@ -89,7 +91,9 @@ class Cluster:
     def squeue(self, fmt: str = "%i|%T|%k|%Z") -> list[str]:
         """Return one line per job of this cluster in squeue's format `fmt`."""
         command = ["squeue", "-h", "-o", fmt]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.splitlines()
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
 
     def _munged(self) -> list[str]:
         munge = self.folder / "munge"
@@ -99,7 +103,8 @@ class Cluster:
         munge.chmod(0o755)
         return [
             "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge / 'socket'}",
-            f"--pid-file={munge / 'pid'}", f"--log-file={munge / 'log'}", f"--seed-file={munge / 'seed'}", "--num-threads=2",
+            f"--pid-file={munge / 'pid'}", f"--log-file={munge / 'log'}", f"--seed-file={munge / 'seed'}",
+            "--num-threads=2",
         ]  # fmt: skip
 
     def _start(self, name: str, command: list[str]) -> None:
@@ -176,7 +181,9 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,defer_batch=0,sched_interval=2
 GresTypes=gpu
 """.strip().splitlines()
-        partitions = [f"PartitionName={name} Nodes={','.join(self.nodes)} State=UP MaxTime=INFINITE" for name in ("cpu", "gpu")]
+        partitions = [
+            f"PartitionName={name} Nodes={','.join(self.nodes)} State=UP MaxTime=INFINITE" for name in ("cpu", "gpu")
+        ]
         partitions[0] += " Default=YES OverSubscribe=NO"
         (self.folder / "slurm.conf").write_text("\n".join([*lines, *nodes, *partitions]) + "\n")
         files = f"{self.folder}/nvidia[0-{self.gpus - 1}]"
@@ -186,5 +193,7 @@ GresTypes=gpu
 
 if __name__ == "__main__":
     with Cluster(Path(sys.argv[1])) as running:
-        print(f"export SLURM_CONF={running.environment['SLURM_CONF']} PATH={running.folder}/bin:$PATH  # Ctrl-C stops it")
+        print(
+            f"export SLURM_CONF={running.environment['SLURM_CONF']} PATH={running.folder}/bin:$PATH  # Ctrl-C stops it"
+        )
         signal.pause()

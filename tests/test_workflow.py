@@ -11,11 +11,19 @@ import re
 from pathlib import Path
 
 import pytest
+
 from conftest import copy_project
 from workflow_runs import planned, pretend_finished, snakemake
 
 TRAINING = {"run_trials", "evaluate_standard", "evaluate", "rerank", "train"}
-BEFORE_TRAINING = {"collect_documents", "train_tokenizer", "encode_shard", "summarise_corpus", "freeze_standard", "certify"}
+BEFORE_TRAINING = {
+    "collect_documents",
+    "train_tokenizer",
+    "encode_shard",
+    "summarise_corpus",
+    "freeze_standard",
+    "certify",
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 
-def snakemake(project: Path, *arguments: str, preset: str = "test", check: bool = True) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    project: Path, *arguments: str, preset: str = "test", check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run snakemake in `project` with its own package sources and a preset; stdout and stderr are joined."""
     environment = {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
     command = [

@@ -33,6 +33,7 @@ rule draw_figure:
     output:
         report(
             "<results>/figures/{view}/{figure}.svg",
+            caption="../report/figure.rst",
             category="{view}",
             labels={"figure": "{figure}"},
         ),

@@ -99,9 +99,12 @@ def build_report(output: Target) -> None:
 def write_reference(
     table: Annotated[Path, typer.Option("--table")] = Path("config/README.md"),
     schema: Annotated[Path, typer.Option("--schema")] = Path("workflow/schemas/config.schema.json"),
+    captions: Annotated[Path, typer.Option("--captions")] = Path("workflow/report/figure.rst"),
 ) -> None:
-    """Write the generated options table and JSON schema of the config."""
+    """Write what is generated from the code: options table, JSON schema, captions of `snakemake --report`."""
     from evomix import reference
+    from evomix.figures import catalogue
 
     write_text(table, reference.options_table())
     write_text(schema, reference.json_schema())
+    write_text(captions, catalogue.captions())
