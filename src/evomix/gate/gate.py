@@ -96,10 +96,10 @@ def _sandboxed(
         )
         if result.stopped and result.stopped.startswith("signal"):
             raise SystemExit(128 + int(result.stopped.split()[1]))
-        return _records(result, output), result.layers
+        return read_records(result, output), result.layers
 
 
-def _records(result: sandbox.SandboxResult, output: Path) -> list[dict[str, Any]]:
+def read_records(result: sandbox.SandboxResult, output: Path) -> list[dict[str, Any]]:
     """Read what the worker wrote; a worker that was stopped or died is a failed check of the sandbox."""
     if result.stopped:
         hint = f"The checks were stopped over the limit of {result.stopped}; make the mechanism cheaper."
