@@ -68,7 +68,7 @@ def test_short_proxies_agree_when_curves_do_not_cross_and_mislead_when_they_do()
 
 def test_diverged_candidates_and_unmeasured_fractions_are_named():
     some = curves(count=4)
-    some["gone"] = (some["c00"][0][:50], some["c00"][1][:50])
+    some["gone"] = (some["c00"][0][:51], some["c00"][1][:51])
     some["c01"][1][:8] = np.nan
     result = horizon.analyse(some)
     assert result["left_out"] == ["gone"]

@@ -101,6 +101,7 @@ def test_worst_rank_of_diverged_runs():
     same_ranks = np.append(np.arange(1.0, 10.0), -10.0)
     assert signed_rank_p(scores) == stats.wilcoxon(same_ranks, method="exact").pvalue
     assert signed_rank_p(np.array([0.0, 0.0])) == 1.0
+    assert list(signed_ranks(np.array([1.0, -1.0, 0.0, np.inf, np.inf]))) == [1.5, -1.5, 3.5, 3.5]
 
 
 @given(differences)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg, optimize
+from scipy import linalg, optimize, stats
 
 from evomix.artifacts import read_json
 from evomix.errors import UserError
@@ -188,7 +188,10 @@ def test_anova_against_statsmodels_and_contrasts():
     # Greenhouse and Geisser's epsilon in its other form, through orthonormal (Helmert) contrasts.
     contrasts = linalg.helmert(3)
     covariance = contrasts @ np.cov(ROUNDING.T) @ contrasts.T
-    assert found["epsilon"] == pytest.approx(np.trace(covariance) ** 2 / (2 * np.trace(covariance @ covariance)))
+    epsilon = np.trace(covariance) ** 2 / (2 * np.trace(covariance @ covariance))
+    assert found["epsilon"] == pytest.approx(epsilon)
+    assert found["p_corrected"] == pytest.approx(stats.f.sf(found["F"], 2 * epsilon, 42 * epsilon))
+    assert found["p_corrected"] > found["p"]
 
 
 def test_anova_of_two_variants_is_the_paired_t():

@@ -4,17 +4,24 @@ import json
 import random
 import re
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from evomix.artifacts import read_json, write_json
+from evomix.artifacts import canonical_json, read_json, write_json
 from evomix.config import Validation
 from evomix.errors import UserError
 from evomix.statistics import comparison, scaling_law, validation
+from evomix.statistics.paired_study import Pairs, analyse
 from evomix.statistics.registration import PROTOCOL, REGISTERED, departures, protocol_digest
-from evomix.statistics.verdict import verdict_line
+from evomix.statistics.verdict import verdict_line, word
 from statistics_study import FRAMEWORKS, noisy_loss, write_study, write_summary
 
 FIRST, SECOND, THIRD = FRAMEWORKS
+losses_or_diverged = st.one_of(st.integers(80, 100).map(lambda k: k / 64), st.just(float("nan")))
 
 
 def run(folder, loss, count=10, frameworks=FRAMEWORKS, shuffle=False, variants=("standard", "evolved")):
@@ -130,6 +137,42 @@ def test_a_diverged_run_in_one_arm_forbids_equivalence(tmp_path):
     assert lost[SECOND]["verdict"]["word"] == "equivalent"
 
 
+def test_better_needs_no_more_diverged_runs_than_the_standard():
+    result = {
+        "primary": {"holm_p": 0.01, "direction": 1.0},
+        "equivalence": {"holm_p": None},
+        "diverged": {"standard": [], "evolved": [42]},
+    }
+    assert word(result, 0.05) == "inconclusive"
+    assert word({**result, "diverged": {"standard": [43], "evolved": [42]}}, 0.05) == "better"
+    assert word({**result, "primary": {"holm_p": 0.01, "direction": -1.0}}, 0.05) == "worse"
+
+
+@given(st.integers(2, 7).flatmap(lambda n: arrays(float, (2, n), elements=losses_or_diverged)), st.integers(0, 99))
+@examples(max_examples=60, deadline=None)
+def test_whole_analysis_under_swapped_arms_and_shuffled_seeds(losses, seed):
+    """Ties, equal differences and diverged runs included: signs flip with the arms, the order of seeds is nothing."""
+    setting = Validation(size="1M", seeds=list(range(losses.shape[1])))
+    law = {FIRST: {"variants": {"standard": {"slope": {"mean": -0.2}}}}}
+    regrets = {"standard": 0.01, "evolved": 0.02} if seed % 2 else None
+
+    def analysed(first, second):
+        return analyse([Pairs(FIRST, setting.seeds, first, second, regrets)], setting, law, resamples=0)[FIRST]
+
+    here, there = analysed(*losses), analysed(*losses[::-1])
+    order = np.random.default_rng(seed).permutation(losses.shape[1])
+    again = analysed(*losses[:, order])
+    for block, key in (("primary", "p"), ("robust", "wilcoxon_p"), ("robust", "permutation_p"), ("equivalence", "p")):
+        assert there[block][key] == pytest.approx(here[block][key], rel=1e-6, abs=1e-9, nan_ok=True)
+        assert again[block][key] == pytest.approx(here[block][key], rel=1e-6, abs=1e-9, nan_ok=True)
+    assert there["difference"]["mean"] == pytest.approx(-here["difference"]["mean"], abs=1e-12, nan_ok=True)
+    assert there["primary"]["direction"] == pytest.approx(-here["primary"]["direction"], nan_ok=True)
+    if np.isfinite(losses).all():
+        mirrored = {"better": "worse", "worse": "better"}
+        assert there["verdict"]["word"] == mirrored.get(here["verdict"]["word"], here["verdict"]["word"])
+    canonical_json(here)
+
+
 def test_results_carry_the_protocol_and_no_machine(tmp_path):
     result = run(tmp_path, noisy_loss({}), count=3, frameworks=[FIRST])[FIRST]
     assert result["protocol"]["digest"] == REGISTERED
@@ -191,9 +234,9 @@ def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
         tunings[arm] = tmp_path / "tuning" / f"{arm}.json"
         write_json(tunings[arm], "tuning", {"expected_regret": 0.004})
     found = {}
-    for policy, given in (("joint", {FIRST: tunings}), ("shared", {FIRST: tunings}), ("none", None)):
+    for policy, files in (("joint", {FIRST: tunings}), ("shared", {FIRST: tunings}), ("none", None)):
         output = tmp_path / policy
-        validation.validate(settings, [FIRST], paths, {}, output, tunings=given, tuning_policy=policy)
+        validation.validate(settings, [FIRST], paths, {}, output, tunings=files, tuning_policy=policy)
         found[policy] = read_json(output / f"{FIRST}.json", "validation")
     joint, shared, none = found["joint"], found["shared"], found["none"]
     assert joint["primary"]["expected_regrets"] == {"standard": 0.004, "evolved": 0.004}
