@@ -74,7 +74,7 @@ def test_same_spec_gives_same_bytes_and_is_not_trained_twice(
     for name in ("summary.json", "curve.parquet", "model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "Run", None)
+        patch.setattr(engine, "Session", None)
         assert engine.train(spec, tmp_path / "a") == first
     again = engine.train(make_spec(stats, learning_rate=1e-3), tmp_path / "a")
     assert again["loss"] != first["loss"]

@@ -1,4 +1,4 @@
-"""The training engine: one run from its spec to its results, exact to the bit after any interruption.
+"""The training engine: runs from their specs to their results, exact to the bit after any interruption.
 
 Every step's loss and gradient norm go to a buffer on the device and are looked at in blocks, so nothing waits for the
 device between steps. A checkpoint holds everything the future depends on; a killed run continues from it and writes the
@@ -12,33 +12,26 @@ import resource
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 
-from evomix.artifacts import atomic_path, read_json, write_json
+from evomix.artifacts import read_json
 from evomix.corpus.tokens import TokenRows
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
-from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
-from evomix.provenance import provenance
 from evomix.specs import RunSpec, spec_digest
 from evomix.streams import derive
 from evomix.training import checkpoint
+from evomix.training.book import MODULE, Book
 from evomix.training.inputs import Batches, check_corpus, load_mechanism, open_device, use_threads
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
-from evomix.training.record import Record
-from evomix.training.schedule import learning_rate
-from evomix.training.scoring import measure, subset_rows, summarise
 from evomix.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-MODULE = "evomix.training.engine"
 BLOCK = 50
 """Steps whose losses stay on the device before they are looked at: a diverged run ends within this many steps."""
 
@@ -46,39 +39,39 @@ MANY_DISPATCHES = 5_000
 """Operations per step above which a mechanism wastes a GPU on launches."""
 
 
-class Run:
-    """One training in progress; `train` drives it."""
+class Stepper(Protocol):
+    """What moves the weights of one run (`Trainer`) or of R stacked runs (`ensemble.Stack`)."""
 
-    def __init__(self, spec: RunSpec, folder: Path) -> None:
-        """Check and open everything the run reads, build the model, and resume from a checkpoint if there is one."""
-        self.spec, self.folder = spec, Path(folder)
-        self.identity = {"spec": spec_digest(spec), "code": fingerprint(MODULE)}
-        self.began = time.monotonic()
-        self.threads = use_threads()
-        self.device = open_device(spec.execution.device)
-        check_corpus(spec)
-        mechanism = load_mechanism(spec)
-        corpus, tokens = Path(spec.corpus.folder), spec.architecture.sequence_length
-        self.held_out = TokenRows(corpus, spec.measurement.shard, tokens)
-        self.subset = subset_rows(len(self.held_out), spec.measurement.rows)
-        rows = TokenRows(corpus, "train", tokens)
-        self.batches = Batches(rows, spec.optimisation.batch_size, spec.seed, self.device)
-        torch.manual_seed(derive(spec.seed, "global"))
-        model = Transformer(spec.architecture, mechanism, spec.seed).to(self.device)
-        self.trainer = Trainer(model, spec.optimisation, spec.execution, spec.seed)
-        self.steps = spec.optimisation.steps
-        self.record = Record(self.steps)
-        self.timing = {"seconds": 0.0, "evaluation_seconds": 0.0, "sessions": 0}
-        self.dispatches = self.trainer.count_dispatches(self.batches.read(0))
-        if self.dispatches > MANY_DISPATCHES:
-            logger.warning(
-                "%s: %d operations per step (more than %d); a GPU would mostly wait for launches",
-                spec.mechanism.path,
-                self.dispatches,
-                MANY_DISPATCHES,
-            )
+    def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one step on tokens (B, T+1) or (R, B, T+1); return losses and gradient norms, 0-d or (R,)."""
+
+    def model_of(self, run: int) -> Transformer:
+        """Return a model with the current weights of a run, good until the next call."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor the future depends on."""
+
+    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `tensors` returned."""
+
+
+class Session:
+    """Runs in progress that one stepper moves in step, with one checkpoint in the first run's folder."""
+
+    def __init__(
+        self, books: list[Book], stepper: Stepper, batches: list[Batches], kind: str, dispatches: int, began: float
+    ) -> None:
+        """Take the parts of a group of runs and resume from its checkpoint; `kind` names the way of computing."""
+        self.books, self.stepper, self.batches = books, stepper, batches
+        self.execution = books[0].spec.execution
+        self.every = books[0].spec.measurement.every
+        self.steps = books[0].spec.optimisation.steps
+        self.checkpoints = books[0].folder / "checkpoint"
+        self.identity = identity([book.spec for book in books], kind)
+        self.dispatches = dispatches
+        self.began, self.seconds, self.sessions = began, 0.0, 1
+        self.finished = 0
         self._resume()
-        self.timing["sessions"] += 1
 
     def _resume(self) -> None:
         stored = checkpoint.load(self.checkpoints)
@@ -89,132 +82,123 @@ class Run:
             logger.warning("checkpoint in %s is of another spec or code version; starting afresh", self.checkpoints)
             checkpoint.clear(self.checkpoints)
             return
-        self.trainer.load_tensors(tensors)
-        self.record = Record.from_state(state["record"])
-        self.timing = state["timing"]
-        logger.info("resuming %s at step %d", self.folder, self.record.finished)
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the resume checkpoints, removed when the run has finished."""
-        return self.folder / "checkpoint"
+        self.stepper.load_tensors(tensors)
+        for book, entry in zip(self.books, state["books"], strict=True):
+            book.load_state(entry)
+        self.seconds, self.sessions = state["seconds"], state["sessions"] + 1
+        self.finished = state["finished"]
+        logger.info("resuming %s at step %d", self.books[0].folder, self.finished)
 
     def save(self) -> None:
         """Write a checkpoint of the steps finished so far."""
-        timing = self.timing | {"seconds": self._seconds()}
-        state = {"identity": self.identity, "record": self.record.state(), "timing": timing}
-        checkpoint.save(self.checkpoints, self.record.finished, self.trainer.tensors(), state)
+        state = {
+            "identity": self.identity,
+            "finished": self.finished,
+            "seconds": self._elapsed(),
+            "sessions": self.sessions,
+            "books": [book.state() for book in self.books],
+        }
+        checkpoint.save(self.checkpoints, self.finished, self.stepper.tensors(), state)
 
-    def _seconds(self) -> float:
-        return self.timing["seconds"] + time.monotonic() - self.began
+    def _elapsed(self) -> float:
+        return self.seconds + time.monotonic() - self.began
 
     def evaluate(self) -> None:
-        """Add a point of the held-out curve."""
-        began = time.monotonic()
-        losses = measure(self.trainer.model, self.held_out, self.subset, self.spec.execution.precision)
-        self.record.add_evaluation(float(losses.mean()))
-        self.timing["evaluation_seconds"] += time.monotonic() - began
+        """Add a point to every held-out curve."""
+        for run, book in enumerate(self.books):
+            book.evaluate(self.stepper.model_of(run))
 
     def _next_stop(self, step: int) -> int:
         """Return the next step count at which something besides training happens."""
-        every, save_every = self.spec.measurement.every, self.spec.execution.checkpoint_every
-        return min(self.steps, *((step // stride + 1) * stride for stride in (BLOCK, every, save_every)))
+        strides = (BLOCK, self.every, self.execution.checkpoint_every)
+        return min(self.steps, *((step // stride + 1) * stride for stride in strides))
+
+    def _tokens(self, step: int) -> torch.Tensor:
+        if len(self.batches) == 1:
+            return self.batches[0].read(step)
+        return torch.stack([batches.read(step) for batches in self.batches])
 
     def advance(self, stop: threading.Event) -> None:
         """Train up to the next stop, or until `stop` is set, and record the block of losses."""
-        first, last = self.record.finished, self._next_stop(self.record.finished)
-        losses = torch.zeros(last - first, 2, device=self.device)
-        done = first
-        while done < last and not stop.is_set():
-            values = self.trainer.step(done, self.batches.read(done))
-            torch.stack(values, out=losses[done - first])
-            done += 1
-        for offset, (loss, norm) in enumerate(losses[: done - first].tolist()):
-            self.record.add_step(loss, norm, learning_rate(self.spec.optimisation, first + offset))
+        first, last = self.finished, self._next_stop(self.finished)
+        values = torch.zeros(last - first, 2, len(self.books), device=self.batches[0].device)
+        while self.finished < last and not stop.is_set():
+            losses, norms = self.stepper.step(self.finished, self._tokens(self.finished))
+            row = values[self.finished - first]
+            row[0], row[1] = losses, norms
+            self.finished += 1
+        told = values[: self.finished - first].tolist()
+        for run, book in enumerate(self.books):
+            book.add_steps([(losses[run], norms[run]) for losses, norms in told])
 
-    def train(self, stop: threading.Event) -> dict[str, Any]:
-        """Train to the end, write all results, return the summary; Preempted after a checkpoint once `stop` is set."""
-        record, every = self.record, self.spec.measurement.every
-        title = f"{self.spec.framework} {self.spec.variant} {self.spec.size} seed {self.spec.seed}"
-        if not record.evaluations:
+    @property
+    def diverged(self) -> bool:
+        """Whether every run is lost."""
+        return all(book.record.diverged for book in self.books)
+
+    def train(self, stop: threading.Event) -> None:
+        """Train to the end and write all results; Preempted after a checkpoint once `stop` is set."""
+        others = f" and {len(self.books) - 1} more" if len(self.books) > 1 else ""
+        if not self.finished:
             self.evaluate()
-        with Progress(title, self.steps, record.finished) as progress:
-            while record.finished < self.steps and not record.diverged:
+        with Progress(self.books[0].title + others, self.steps, self.finished) as progress:
+            while self.finished < self.steps and not self.diverged:
                 self.advance(stop)
-                step = record.finished
-                if not record.diverged and (step % every == 0 or step == self.steps):
+                if self.finished % self.every == 0 or self.finished == self.steps:
                     self.evaluate()
-                if stop.is_set() or (step % self.spec.execution.checkpoint_every == 0 and step < self.steps):
+                due = self.finished % self.execution.checkpoint_every == 0 and self.finished < self.steps
+                if stop.is_set() or due:
                     self.save()
                 if stop.is_set():
                     raise Preempted
-                progress.show(step, record.mean)
-        return self.finish()
-
-    def finish(self) -> dict[str, Any]:
-        """Measure the final loss on the whole shard and write all results; the summary comes last."""
-        losses = torch.full((1,), float("nan"), dtype=torch.float64)
-        if not self.record.diverged:
-            every_row = np.arange(len(self.held_out), dtype=np.int64)
-            losses = measure(self.trainer.model, self.held_out, every_row, self.spec.execution.precision)
-            if not bool(losses.isfinite().all()):
-                self.record.reason = "final held-out loss was not finite"
-        summary = self.summary(losses)
-        weights = {key: value.cpu().contiguous().clone() for key, value in self.trainer.model.state_dict().items()}
-        with atomic_path(self.folder / "model.safetensors") as temporary:
-            save_file(weights, temporary)
-        self.record.write_curve(self.folder / "curve.parquet")
-        write_json(self.folder / "timing.json", "timing", self.times())
-        write_json(self.folder / "summary.json", "training", summary)
+                progress.show(self.finished, self.books[0].record.mean)
+        times = self._times()
+        for run, book in enumerate(self.books):
+            book.finish(self.stepper.model_of(run), times)
         checkpoint.clear(self.checkpoints)
-        return read_json(self.folder / "summary.json", "training")
 
-    def summary(self, losses: torch.Tensor) -> dict[str, Any]:
-        """Return the run's result from the final row losses (n,); no times, so that equal runs give equal bytes."""
-        spec, record, model = self.spec, self.record, self.trainer.model
-        final = summarise(losses, self.held_out)
-        flops = forward_flops(model)
-        return {
-            "framework": spec.framework,
-            "variant": spec.variant,
-            "size": spec.size,
-            "seed": spec.seed,
-            "spec_digest": self.identity["spec"],
-            "status": "diverged" if record.diverged else "finished",
-            "reason": record.reason,
-            "loss": None if record.diverged else final["loss"],
-            "bits_per_byte": None if record.diverged else final["bits_per_byte"],
-            "shard": spec.measurement.shard,
-            "steps": record.finished,
-            "loss_at_start": record.loss_at_start,
-            "steps_to_90": None if record.diverged else record.steps_to(0.9),
-            "spikes": record.spikes,
-            "largest_gradient_norm": record.largest_gradient_norm,
-            "parameters": model.parameter_counts(),
-            "flops_per_token": flops["total"],
-            "flops": flops,
-            "provenance": provenance(MODULE),
-        }
-
-    def times(self) -> dict[str, Any]:
-        """Return the measured cost of the run over all its sessions."""
-        seconds = self._seconds()
-        training = max(seconds - self.timing["evaluation_seconds"], 1e-9)
-        per_step = self.spec.optimisation.batch_size * self.spec.architecture.sequence_length
-        if self.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.device)
+    def _times(self) -> dict[str, Any]:
+        device = self.batches[0].device
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {
-            **self.timing,
-            "seconds": seconds,
-            "steps_per_second": self.record.finished / training,
-            "tokens_per_second": self.record.finished * per_step / training,
+            "seconds": self._elapsed(),
+            "sessions": self.sessions,
+            "runs": len(self.books),
             "peak_memory_bytes": peak,
             "dispatches_per_step": self.dispatches,
-            "device": self.device.type,
-            "threads": self.threads,
+            "device": device.type,
+            "threads": torch.get_num_threads(),
         }
+
+
+def identity(specs: list[RunSpec], kind: str) -> dict[str, Any]:
+    """Return what a checkpoint must agree with to be resumed: specs, code, way of computing."""
+    return {"specs": [spec_digest(spec) for spec in specs], "code": fingerprint(MODULE), "kind": kind}
+
+
+def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
+    """Check and open what a run reads; return its trainer, batches and operations per step."""
+    use_threads()
+    device = open_device(spec.execution.device)
+    check_corpus(spec)
+    mechanism = load_mechanism(spec)
+    rows = TokenRows(Path(spec.corpus.folder), "train", spec.architecture.sequence_length)
+    batches = Batches(rows, spec.optimisation.batch_size, spec.seed, device)
+    torch.manual_seed(derive(spec.seed, "global"))
+    model = Transformer(spec.architecture, mechanism, spec.seed).to(device)
+    trainer = Trainer(model, spec.optimisation, spec.execution, spec.seed)
+    dispatches = trainer.count_dispatches(batches.read(0))
+    if dispatches > MANY_DISPATCHES:
+        logger.warning(
+            "%s: %d operations per step (more than %d); a GPU would mostly wait for launches",
+            spec.mechanism.path,
+            dispatches,
+            MANY_DISPATCHES,
+        )
+    return trainer, batches, dispatches
 
 
 def finished_summary(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
@@ -237,5 +221,8 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     done = finished_summary(spec, folder)
     if done is not None:
         return done
+    began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
-        return Run(spec, folder).train(stop)
+        trainer, batches, dispatches = prepare(spec)
+        Session([Book(spec, folder)], trainer, [batches], "solo", dispatches, began).train(stop)
+    return read_json(Path(folder) / "summary.json", "training")

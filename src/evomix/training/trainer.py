@@ -59,6 +59,10 @@ class Trainer:
         loss = self.gradients(tokens)
         return loss, self.optimizer.step(changing).squeeze()
 
+    def model_of(self, run: int) -> Transformer:
+        """Return the model of the only run."""
+        return self.model
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor the future depends on: weights, buffers, moments and all generator states."""
         state: dict[str, torch.Tensor] = {}
