@@ -15,8 +15,9 @@ from evomix.artifacts import canonical_json, read_json, write_json
 from evomix.config import Validation
 from evomix.errors import UserError
 from evomix.statistics import comparison, scaling_law, validation
+from evomix.statistics.multiplicity import holm
 from evomix.statistics.paired_study import Pairs, analyse
-from evomix.statistics.registration import PROTOCOL, REGISTERED, departures, protocol_digest
+from evomix.statistics.registration import PROTOCOL, REGISTERED, departures, protocol_digest, registration
 from evomix.statistics.verdict import verdict_line, word
 from statistics_study import FRAMEWORKS, noisy_loss, write_study, write_summary
 
@@ -80,6 +81,8 @@ def test_comparison_finds_the_framework_that_differs(tmp_path):
     assert {row["lower"] for row in result["contrasts"]} == {FIRST, None}
     assert result["anova"]["p_corrected"] < 1e-6
     assert result["sentence"].count("is lower than") == 2
+    p_values = {row["label"]: row["p"] for row in result["contrasts"]}
+    assert {row["label"]: row["holm_p"] for row in result["contrasts"]} == pytest.approx(holm(p_values))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.02])
@@ -190,6 +193,10 @@ def test_protocol_file_is_the_registered_one(tmp_path):
     edited = tmp_path / "PROTOCOL.md"
     edited.write_text(PROTOCOL.read_text(encoding="utf-8").replace("0.05", "0.10"), encoding="utf-8")
     assert protocol_digest(edited) != REGISTERED
+    ten = Validation(size="1M", seeds=list(range(42, 52)))
+    assert registration(ten)["departures"] == []
+    assert registration(ten, edited)["changed"]
+    assert registration(ten, edited)["departures"] == ["the text of PROTOCOL.md is not the registered one"]
     assert protocol_digest(tmp_path / "absent.md") is None
     edited.write_bytes(PROTOCOL.read_bytes().replace(b"\n", b"\r\n"))
     assert protocol_digest(edited) == REGISTERED

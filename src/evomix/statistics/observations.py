@@ -55,10 +55,8 @@ def observation(summary: dict[str, Any], where: str) -> Observation:
 
 
 def read_observations(summaries: Iterable[Path]) -> list[Observation]:
-    """Read training summaries (schema "training"), in an order that does not depend on the order of the paths."""
-    found = [observation(read_json(path, "training"), str(path)) for path in summaries]
-    found.sort(key=lambda item: (item.framework, item.variant, item.size, item.seed))
-    return found
+    """Read training summaries (schema "training")."""
+    return [observation(read_json(path, "training"), str(path)) for path in summaries]
 
 
 def select(observations: Sequence[Observation], framework: str, variant: str, size: str) -> dict[int, Observation]:
