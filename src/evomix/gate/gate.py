@@ -33,16 +33,17 @@ def gate(
     framework: str,
     *,
     search: SearchSpec | None = None,
+    architecture: Architecture | None = None,
     weights: Path | None = None,
     settings: Sandbox | None = None,
     seconds: float = SECONDS,
 ) -> dict[str, Any]:
     """Return the record of a mechanism file: {accepted, framework, candidate, layers, checks}.
 
-    `search` gives the shells, budgets and sandbox (without it: a small shell and budgets that every expert member
-    keeps). `weights` is a trained model of the search's smallest shell, whose layers are then checked as well. After
-    `seconds` of wall time the sandboxed checks count as hung. UserError when the file cannot be read or a required
-    layer of the sandbox is absent.
+    `search` gives the shells, budgets and sandbox (without it: `architecture` or a small shell, and budgets that
+    every expert member keeps). `weights` is a trained model of that shell (of the search's smallest), whose layers
+    are then checked as well. After `seconds` of wall time the sandboxed checks count as hung. UserError when the file
+    cannot be read or a required layer of the sandbox is absent.
     """
     try:
         source = path.read_text(encoding="utf-8")
@@ -54,41 +55,34 @@ def gate(
         return {**record, "accepted": False, "checks": [refusal.record() for refusal in refusals]}
     text = syntax.normalise(source, framework)
     checks = [outcome("syntax", "syntax", "allowed", "allowed", True)]
-    found, layers = _sandboxed(
-        text, framework, search, weights, settings or (search.sandbox if search else Sandbox()), seconds
-    )
+    shells = sorted(search.architectures.values(), key=lambda item: (item.width, item.layers)) if search else [SMALL]
+    job = {
+        "framework": framework,
+        "architectures": [item.model_dump(mode="json") for item in ([architecture] if architecture else shells)],
+        "parameter_budget": search.parameter_budget if search else PARAMETER_BUDGET,
+        "flop_budget": search.flop_budget if search else FLOP_BUDGET,
+        "weights": str(Path(weights).resolve()) if weights else None,
+    }
+    found, layers = _sandboxed(text, job, settings or (search.sandbox if search else Sandbox()), seconds)
     checks += found
     accepted = all(item["passed"] for item in checks)
     return {**record, "candidate": digest_text(text), "accepted": accepted, "layers": layers, "checks": checks}
 
 
 def _sandboxed(
-    text: str, framework: str, search: SearchSpec | None, weights: Path | None, settings: Sandbox, seconds: float
+    text: str, job: dict[str, Any], settings: Sandbox, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Run the worker on normalised source; return its records and the sandbox's layers."""
-    shells = sorted(search.architectures.values(), key=lambda item: (item.width, item.layers)) if search else [SMALL]
     with tempfile.TemporaryDirectory(prefix="evomix-gate-") as name:
         folder = Path(name)
-        scratch, job, candidate = folder / "scratch", folder / "job.json", folder / "candidate.py"
+        scratch, task, candidate = folder / "scratch", folder / "job.json", folder / "candidate.py"
         scratch.mkdir()
         candidate.write_text(text, encoding="utf-8")
-        job.write_text(
-            canonical_json(
-                {
-                    "path": str(candidate),
-                    "framework": framework,
-                    "architectures": [item.model_dump(mode="json") for item in shells],
-                    "parameter_budget": search.parameter_budget if search else PARAMETER_BUDGET,
-                    "flop_budget": search.flop_budget if search else FLOP_BUDGET,
-                    "weights": str(Path(weights).resolve()) if weights else None,
-                }
-            ),
-            encoding="utf-8",
-        )
+        task.write_text(canonical_json({"path": str(candidate), **job}), encoding="utf-8")
         output = scratch / "record.json"
         result = sandbox.run(
-            ["-m", "evomix.gate.worker", str(job), str(output)],
-            readable=[job, candidate, *([Path(weights)] if weights else [])],
+            ["-m", "evomix.gate.worker", str(task), str(output)],
+            readable=[task, candidate, *([Path(job["weights"])] if job["weights"] else [])],
             scratch=scratch,
             settings=settings,
             seconds=seconds,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from evomix.config import Sandbox
 from evomix.errors import UserError
+from evomix.gate.channel import Channel, Conversation
 from evomix.gate.supervise import Supervisor, handing_on_signals
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -70,6 +71,7 @@ def run(
     grace: float = 120.0,
     file_gb: float = 8.0,
     without: frozenset[str] = frozenset(),
+    converse: Conversation | None = None,
 ) -> SandboxResult:
     """Run `python ARGUMENTS` (`["-m", "module", …]` or `["script.py", …]`) confined, and wait for it.
 
@@ -78,7 +80,8 @@ def run(
     `scratch`, its home; relative paths mean what they mean to us. `stream` copies its standard error to ours as it
     comes (as a terminal if ours is one, so progress bars work). SIGTERM and SIGINT to us become SIGTERM to the child,
     which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, or over the memory limit, it is
-    killed. `gpu` opens the NVIDIA devices. `without` leaves layers out, to show what each contributes.
+    killed. `gpu` opens the NVIDIA devices. `converse` talks to the child through two pipes, whose descriptors are
+    appended to `arguments` (read, write). `without` leaves layers out, to show what each contributes.
 
     Raises UserError when a layer in `settings.require` is absent; the target has not run then.
     """
@@ -100,6 +103,10 @@ def run(
     }
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
+        channel = Channel(converse) if converse else None
+        if channel:
+            stack.callback(channel.close)
+            arguments = [*arguments, *map(str, channel.theirs)]
         report, reporting = os.pipe()
         stack.callback(os.close, report)
         ours, theirs = _terminal() if stream and sys.stderr.isatty() else os.pipe()
@@ -112,7 +119,7 @@ def run(
                 stdout=subprocess.PIPE,
                 stderr=theirs,
                 env=environment(scratch, gpu),
-                pass_fds=(reporting,),
+                pass_fds=(reporting, *(channel.theirs if channel else ())),
                 start_new_session=True,
             )
         finally:
@@ -122,8 +129,12 @@ def run(
         stack.enter_context(process.stdout)
         supervisor = Supervisor(process, seconds, memory, grace)
         with handing_on_signals(supervisor):
+            if channel:
+                channel.start()
             shown = {"stderr": sys.stderr.buffer} if stream else {}
             kept = supervisor.collect({"report": report, "stdout": process.stdout.fileno(), "stderr": ours}, shown)
+        if channel:
+            channel.join()
     layers = _layers(kept["report"])
     for name in settings.require:
         if supervisor.stopped is None and not layers.get(name, "").startswith("active"):
