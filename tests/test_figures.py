@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from figures_study import FRAMEWORKS, SEEDS, VALIDATION_SIZE, final_loss, write_run, write_sections, write_study
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -24,6 +23,7 @@ from evomix.figures import catalogue, style
 from evomix.figures.draw import draw
 from evomix.figures.lineage import ancestry, layout
 from evomix.figures.tree import Results
+from figures_study import FRAMEWORKS, SEEDS, VALIDATION_SIZE, final_loss, write_run, write_sections, write_study
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORK = FRAMEWORKS[0]
@@ -45,7 +45,7 @@ def config() -> Config:
             "preset": "test",
             "frameworks": list(FRAMEWORKS),
             "corpus": {"source": "grammar", "vocabulary": 300, "sequence_length": 32},
-            "sizes": {name: size for name in ("tiny", "small", "medium")},
+            "sizes": dict.fromkeys(("tiny", "small", "medium"), size),
             "training": {"steps": 400, "evaluate_every": 40},
             "tuning": {"size": "small", "trials": 8, "steps": 100},
             "evolution": {"arms": ["guided", "random"], "iterations": 20, "sizes": ["tiny", "small", "medium"]},
@@ -166,7 +166,7 @@ def test_lineage_gives_every_leaf_its_own_lane_at_two_hundred_candidates(study: 
 
 
 def test_catalogue_is_light_and_its_captions_are_the_reports() -> None:
-    code = "import sys, evomix.figures.catalogue; print([m for m in ('matplotlib','pandas','numpy') if m in sys.modules])"
+    code = "import sys, evomix.figures.catalogue; print(sorted({'matplotlib', 'pandas', 'numpy'} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert (ROOT / "workflow/report/figure.rst").read_text(encoding="utf-8") == catalogue.captions()

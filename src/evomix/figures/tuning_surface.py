@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -15,33 +14,25 @@ from evomix.config import Tuning
 from evomix.figures import style
 from evomix.figures.catalogue import VARIANTS
 from evomix.figures.tree import Results
-from evomix.tuning.search_space import Dimension, dimensions
+from evomix.tuning import surface
+from evomix.tuning.search_space import Dimension, coordinates, dimensions
 
 SHADES = (style.SKY, style.BLUE, style.GREEN, style.PURPLE)
 MARKERS = ("o", "s", "^", "v")
 
 
-def curve(coefficients: dict[str, float], points: dict[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Evaluate a tuning's surface, as best.json describes it, at coordinates in [−1, 1] per hyper-parameter.
-
-    A term is a product of coordinates; the square of one stands for the Legendre polynomial (3u² − 1)/2.
-    """
-    total = np.zeros_like(next(iter(points.values())))
-    for term, coefficient in coefficients.items():
-        names = [] if term == "constant" else term.split(" × ")
-        value = np.prod([points[name] for name in names], axis=0) if names else np.ones_like(total)
-        total = total + coefficient * ((3 * value - 1) / 2 if len(names) == 2 and names[0] == names[1] else value)
-    return total
-
-
-def _surface(axes: Axes, best: dict[str, Any], space: tuple[Dimension, ...]) -> None:
-    """Draw the surface along the learning rate, everything else as chosen."""
-    rate = space[0]
-    places = np.linspace(-1, 1, 81)
-    points = {item.name: np.full(81, item.coordinate(best["chosen"][item.name])) for item in space}
-    points[rate.name] = places
-    x = np.exp(np.interp(places, [-1, 1], np.log([rate.low, rate.high])))
-    axes.plot(x, curve(best["surface"]["coefficients"], points), color=style.INK, linewidth=1, label="fitted surface")
+def _surface(axes: Axes, trials: pd.DataFrame, best: dict[str, Any], space: tuple[Dimension, ...]) -> None:
+    """Fit the surface as the choice did, and draw it along the learning rate with everything else as chosen."""
+    finished = trials[trials["loss"].notna()]
+    rows = [{str(name): value for name, value in row.items()} for row in finished.to_dict("records")]
+    active = tuple(index for index, item in enumerate(space) if item.active)
+    fitted = surface.fit(coordinates(space, rows), finished["loss"].to_numpy(float), active)
+    points = np.repeat(coordinates(space, [best["chosen"]]), 81, axis=0)
+    points[:, 0] = np.linspace(-1, 1, 81)
+    expected, error = fitted.predict(points)
+    x = np.geomspace(space[0].low, space[0].high, 81)
+    axes.fill_between(x, expected - error, expected + error, color=style.INK, alpha=0.12, linewidth=0)
+    axes.plot(x, expected, color=style.INK, linewidth=1, label="fitted surface, ± 1 SE")
 
 
 def _panel(axes: Axes, trials: pd.DataFrame, best: dict[str, Any], space: tuple[Dimension, ...]) -> None:
@@ -55,7 +46,7 @@ def _panel(axes: Axes, trials: pd.DataFrame, best: dict[str, Any], space: tuple[
         height = np.full(len(lost), 0.97)
         axes.plot(lost, height, "x", color=style.RED, transform=axes.get_xaxis_transform(), label="diverged trial")
     if space[0].active:
-        _surface(axes, best, space)
+        _surface(axes, trials, best, space)
         span = best["possible"].get("learning_rate")
         if span:
             axes.axvspan(*span, color=style.ORANGE, alpha=0.13, linewidth=0, label="optimum, middle 90 %")
