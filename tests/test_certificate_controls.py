@@ -384,6 +384,16 @@ def test_several_gradient_steps_are_accepted_when_declared() -> None:
     assert not failed(Thrice)
 
 
+def test_an_unstable_recurrence_is_no_leak() -> None:
+    """Steps far too long for its keys make the delta rule overflow on large noise; its mask must not be blamed."""
+
+    class Unstable(Delta):
+        def keys(self, x_BTD: Tensor) -> Tensor:
+            return 40.0 * self.split_heads(self.key(x_BTD))
+
+    assert not failed(Unstable) & {"G2", "G3", "G6"}
+
+
 def test_hidden_gates_are_opened() -> None:
     """A leak behind a gate that starts at zero shows once parameters are moved."""
 

@@ -71,11 +71,12 @@ def magnitude(*tensors: Tensor) -> float:
 def difference(a: Tensor, b: Tensor, scale: float | None = None) -> float:
     """Return max |a − b| / scale, by default relative to the largest entry of both.
 
-    Equal non-finite entries count as equal, other non-finite ones as infinitely different.
+    Entries that are not finite in both count as equal (an unstable recurrence may overflow with parameters × 100); one
+    that is not finite in one of them only counts as infinitely different.
     """
     if a.shape != b.shape:
         return math.inf
-    same = (a == b) | (a.isnan() & b.isnan())
+    same = (a == b) | ~(a.isfinite() | b.isfinite())
     gap = float(torch.where(same, 0.0, (a - b).abs()).nan_to_num(nan=math.inf).amax())
     return gap / max(magnitude(a, b) if scale is None else scale, 1e-300)
 

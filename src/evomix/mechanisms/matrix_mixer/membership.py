@@ -82,12 +82,16 @@ def _off_diagonal_rank(matrix_BHTT: Tensor, start: int, size: int, rank: int) ->
 
 
 def _alignment(mechanism: MatrixMixer, probe: Probe) -> Measurement:
-    """Test L1: new tokens before s change the block M[s:, s:] by one factor per row at most."""
+    """Test L1: new tokens before s change the block M[s:, s:] by one factor per row at most.
+
+    A quasiseparable matrix has a diagonal of its own: there the block strictly below the diagonal is compared.
+    """
     tokens, s = 40, 13
     x = probe.x(2, tokens)
     changed = torch.cat([probe.x(2, s, "before"), x[:, s:]], 1)
     before, after = mixing_matrix(mechanism, x), mixing_matrix(mechanism, changed)
-    old, new = before[..., s:, s:], after[..., s:, s:]
+    below = -1 if mechanism.declaration.structure == "quasiseparable" else 0
+    old, new = before[..., s:, s:].tril(below), after[..., s:, s:].tril(below)
     old_size, new_size = old.abs().amax(-1, keepdim=True), new.abs().amax(-1, keepdim=True)
     old, new = old / old_size.clamp(min=_SMALLEST), new / new_size.clamp(min=_SMALLEST)
     factor = (old * new).sum(-1, keepdim=True) / old.square().sum(-1, keepdim=True).clamp(min=1e-9)
