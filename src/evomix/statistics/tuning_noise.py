@@ -1,7 +1,7 @@
 """What the tuning's own noise adds to the comparison: the choice of hyper-parameters is an error that all seeds share.
 
 Two variants that are equally good at their best hyper-parameters differ by their regrets, and seeds cannot average that
-away: a paired t over seeds alone then rejects too often (13 % at nominal 5 % with 50 trials, 30 % when the luckiest
+away: a paired t over seeds alone then rejects too often (12 % at nominal 5 % with 50 trials, 30 % when the luckiest
 trial is taken; calibration.json shows both).
 """
 
@@ -16,7 +16,7 @@ REGRET_SHARE = 0.3
 """Variance of a choice's regret over the square of the regret its response surface expects.
 
 Registered in PROTOCOL.md. The surface's expectation is cautious (its prior is wide): in simulated tunings of 8 to 100
-trials the share that makes the variance right is .13 to .31.
+trials the share that makes the variance right is .09 to .33.
 """
 
 
