@@ -2,7 +2,8 @@
 
 The points depend on the config alone, so standard and evolved variants get the same trials, and thereby equal budgets,
 by construction; they need not wait for each other, so workers never share a lock; and the first n points of a longer
-design are the design of n trials, so more trials only add.
+design are the design of n trials, so more trials only add. No trial is pruned on its early loss: at equal compute the
+surface through fewer whole trials chooses better (tests/test_tuning.py), and pruning would train variants unequally.
 """
 
 from __future__ import annotations
