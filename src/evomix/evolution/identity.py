@@ -22,8 +22,8 @@ _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def normalised(source: str) -> str:
     """Return the source as its syntax tree says it: without comments, docstrings and formatting.
 
-    Methods stand in alphabetical order, and `flops` is left out: it states a cost and mixes nothing. Raises SyntaxError
-    when `source` is not Python.
+    Methods and keyword arguments stand in alphabetical order, and `flops` is left out: it states a cost and mixes
+    nothing. Raises SyntaxError when `source` is not Python.
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -32,6 +32,8 @@ def normalised(source: str) -> str:
             documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
             if documented and isinstance(first.value.value, str):  # type: ignore[attr-defined]
                 node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Call) and all(item.arg for item in node.keywords):
+            node.keywords.sort(key=lambda item: item.arg or "")
         if isinstance(node, ast.ClassDef):
             methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name != "flops"]
             others = [item for item in node.body if not isinstance(item, ast.FunctionDef)]

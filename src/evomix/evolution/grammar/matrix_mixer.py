@@ -263,7 +263,7 @@ def _cauchy(program: Program, draw: Draw) -> str | None:
     program.put_method(_CAUCHY.format(a=a, b=b))
     program.put_method(
         "def matrix(self, row_BHT: Tensor, column_BHT: Tensor) -> Tensor: "
-        "return 1 / (row_BHT.unsqueeze(-1) + column_BHT.unsqueeze(-2))"
+        "return 1 / (torch.exp(row_BHT).unsqueeze(-1) + torch.exp(column_BHT).unsqueeze(-2) + 0.1)"
     )
     program.declare(structure="cauchy", row_stochastic=None, rank=None, data_dependent=None)
     if draw(["rows", "plain"]) == "rows":
@@ -275,9 +275,7 @@ def _cauchy(program: Program, draw: Draw) -> str | None:
 
 _CAUCHY = """
 def generators(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
-    row = 0.5 + F.softplus(self.{a}(x_BTD).transpose(-2, -1))
-    column = 0.5 + F.softplus(self.{b}(x_BTD).transpose(-2, -1))
-    return (row, column)
+    return (self.{a}(x_BTD).transpose(-2, -1), self.{b}(x_BTD).transpose(-2, -1))
 """
 
 
@@ -291,7 +289,7 @@ def _stochastic(program: Program, draw: Draw) -> str | None:
         name = draw(list(POSITIVE))
         if not (_pointed(program) and QUERY.wrap(program, POSITIVE[name]) and KEY.wrap(program, POSITIVE[name])):
             return None
-    elif not any(mark in body for mark in ("sigmoid(", "1 / (row")):
+    elif not any(mark in body for mark in ("sigmoid(", "1 / (torch.exp(row")):
         return None
     _rows(program)
     program.declare(row_stochastic=True)

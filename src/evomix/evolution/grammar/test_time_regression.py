@@ -32,7 +32,7 @@ def _estimator(program: Program, draw: Draw) -> str | None:
     text = f"{name.replace('_', ' ')} estimator"
     if name not in LOCAL:
         program.remove("log_kernel")
-        if old in LOCAL:
+        if name == "online_gradient" or draw(["unit", "free"]) == "unit":
             QUERY.wrap(program, "l2_normalise(HOLE)")
             KEY.wrap(program, "l2_normalise(HOLE)")
             text += " with unit points"
@@ -170,6 +170,8 @@ def _tie(program: Program, draw: Draw) -> str | None:
     node = program.returned(new)
     if node is None or f"self.{target}(" not in ast.unparse(node):
         return None
+    if source not in program.attributes:
+        program.add_parameter(source, "nn.Linear(width, width, bias=False)")
     program.set_return(
         new, ast.parse(ast.unparse(node).replace(f"self.{target}(", f"self.{source}("), mode="eval").body
     )
