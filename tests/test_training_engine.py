@@ -15,26 +15,12 @@ from evomix.errors import UserError
 from evomix.mechanisms import library
 from evomix.training import engine
 from evomix.training.scoring import score, subset_rows
-from training_study import VOCABULARY, make_spec, write_corpus
+from training_study import VOCABULARY, make_spec, write_corpus, write_mechanism
 
 
 @pytest.fixture(scope="module")
 def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-def write_mechanism(path: Path, line: str) -> Path:
-    """Write the standard matrix mixer with `line` at the beginning of its forward pass (indented by eight)."""
-    source = library.standard("matrix_mixer").read_text(encoding="utf-8")
-    addition = f"""
-    def forward(self, x_BTD, v_BHTP):
-        {line}
-        return super().forward(x_BTD, v_BHTP)
-
-
-# EVOLVE-BLOCK-END"""
-    path.write_text(source.replace("\n\n# EVOLVE-BLOCK-END", addition), encoding="utf-8")
-    return path
 
 
 def test_training_writes_its_results(stats: Path, tmp_path: Path) -> None:

@@ -70,3 +70,17 @@ def make_spec(stats: Path, mechanism: Path | None = None, **changes: Any) -> Run
         else:
             sections[key] = value
     return RunSpec.model_validate(sections)
+
+
+def write_mechanism(path: Path, line: str) -> Path:
+    """Write the standard matrix mixer with `line` at the beginning of its forward pass (indented by eight)."""
+    source = library.standard("matrix_mixer").read_text(encoding="utf-8")
+    addition = f"""
+    def forward(self, x_BTD, v_BHTP):
+        {line}
+        return super().forward(x_BTD, v_BHTP)
+
+
+# EVOLVE-BLOCK-END"""
+    path.write_text(source.replace("\n\n# EVOLVE-BLOCK-END", addition), encoding="utf-8")
+    return path

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from evomix.errors import UserError
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
@@ -92,8 +93,13 @@ class Trainer:
     def count_dispatches(self, tokens: torch.Tensor) -> int:
         """Return the operations of one forward and backward pass; leaves weights, buffers and streams as they were."""
         before = {key: value.clone() for key, value in self.tensors().items()}
+        names = set(self.model.state_dict())
         counter = _DispatchCounter()
         with counter:
             self.gradients(tokens)
+        if late := set(self.model.state_dict()) - names:
+            raise UserError(
+                f"the mechanism makes {sorted(late)[0]} while it runs; make parameters and buffers in __init__"
+            )
         self.load_tensors(before)
         return counter.count

@@ -1,0 +1,220 @@
+"""Many runs of one mechanism in one process: their weights stacked, every operation launched once for all.
+
+Runs that differ in seed, learning rate, warm-up or weight decay can share launches through `torch.func`: the model is
+called under `vmap` over stacked parameters, each run keeps its own data order, dropout stream, clipping and schedule.
+A tiny model costs mostly launches, so R stacked runs take less than R times as long. A mechanism may refuse to be
+stacked, or worse, be silently wrong; a probe compares the first steps with runs alone, and anything but equality means
+one run after another.
+
+Whether stacking pays is decided from counts (operations and FLOPs of a step), not from a stopwatch: rounding differs
+between the two ways, and a result must not depend on how busy the machine was.
+
+Shapes: R runs, n parameters, B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.func import functional_call, vmap
+
+from evomix.model.dropout import draw_mask
+from evomix.model.flops import forward_flops
+from evomix.model.transformer import Transformer
+from evomix.specs import RunSpec
+from evomix.training.book import Book
+from evomix.training.engine import Session, finished_summary, prepare, train
+from evomix.training.head import head_loss
+from evomix.training.inputs import Batches
+from evomix.training.optimizer import AdamW, coefficients
+from evomix.training.preemption import watch_termination
+from evomix.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+FEWEST_RUNS = 4
+"""Runs below which stacking costs more than it saves."""
+
+FLOPS_PER_LAUNCH = {"cpu": 2e5, "cuda": 1e9}
+"""Training FLOPs per operation above which a step is arithmetic, not launches. On a CPU stacking gains 1.8 at 1e5 and
+nothing at 6e5 (tests/benchmarks/stacking.py); the number for a GPU follows from its data sheet and is not measured."""
+
+PROBE_STEPS = 3
+PROBE_TOLERANCE = 2e-4
+"""Steps compared before stacking, and the largest relative difference in loss or gradient norm taken for rounding."""
+
+
+class Stack:
+    """R trainers as one: takes over their weights, buffers and dropout streams, with fresh moments."""
+
+    def __init__(self, trainers: list[Trainer]) -> None:
+        first = trainers[0]
+        # Slices of flat memory are neither dense nor contiguous; gradients are added in place all the same.
+        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+        self.trainers, self.template = trainers, first.model
+        self.optimisations = [trainer.optimisation for trainer in trainers]
+        self.bfloat16, self.device = first.bfloat16, first.device
+        self.streams = [trainer.dropout for trainer in trainers]
+        memory = first.memory
+        self.flat = torch.stack([trainer.memory.parameters for trainer in trainers])
+        self.gradients = torch.zeros_like(self.flat)
+        clip = self.flat.new_tensor([[optimisation.clip] for optimisation in self.optimisations])
+        self.optimizer = AdamW(self.flat, self.gradients, memory.boundary, clip)
+        self.parameters: dict[str, torch.Tensor] = {}
+        for name, parameter in self.template.named_parameters():
+            if name not in memory.offsets:
+                self.parameters[name] = torch.stack([dict(t.model.named_parameters())[name] for t in trainers]).detach()
+                continue
+            part = slice(memory.offsets[name], memory.offsets[name] + parameter.numel())
+            stacked = self.flat[:, part].view(-1, *parameter.shape).detach().requires_grad_()
+            stacked.grad = self.gradients[:, part].view(-1, *parameter.shape)
+            self.parameters[name] = stacked
+        self.buffers = {
+            name: torch.stack([dict(trainer.model.named_buffers())[name] for trainer in trainers])
+            for name, _ in self.template.named_buffers()
+        }
+
+    def _masks(self, shape: torch.Size) -> list[torch.Tensor]:
+        """Return the masks (R, B, T, D) of every dropout site; each run draws its own in the order it would alone."""
+        architecture = self.template.architecture
+        if architecture.dropout == 0:
+            return []
+        sites = 1 + 2 * architecture.layers
+        drawn = [
+            torch.stack([draw_mask(shape, architecture.dropout, stream, self.flat.dtype) for _ in range(sites)])
+            for stream in self.streams
+        ]
+        return list(torch.stack(drawn, 1))
+
+    def _hidden(self, tokens_RBT: torch.Tensor) -> torch.Tensor:
+        shape = torch.Size([*tokens_RBT.shape[1:], self.template.architecture.width])
+        masks = self._masks(shape)
+
+        def call(
+            parameters: dict[str, torch.Tensor],
+            buffers: dict[str, torch.Tensor],
+            tokens_BT: torch.Tensor,
+            masks: list[torch.Tensor],
+        ) -> torch.Tensor:
+            arguments = (tokens_BT, iter(masks)) if masks else (tokens_BT,)
+            hidden: torch.Tensor = functional_call(self.template, (parameters, buffers), arguments)
+            return hidden
+
+        hidden: torch.Tensor = vmap(call)(self.parameters, self.buffers, tokens_RBT, masks)
+        return hidden
+
+    def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do step `step` (0-based) on tokens (R, B, T+1); return losses and gradient norms (R,) without waiting."""
+        changing = self.flat.new_tensor([coefficients(optimisation, step) for optimisation in self.optimisations])
+        self.gradients.zero_()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            hidden_RBTD = self._hidden(tokens[..., :-1])
+            weight_RVD = self.parameters["embedding.weight"]
+            pairs = zip(hidden_RBTD.unbind(), weight_RVD.unbind(), tokens[..., 1:].unbind(), strict=True)
+            losses = torch.stack([head_loss(hidden, weight, targets) for hidden, weight, targets in pairs])
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach(), self.optimizer.step(changing).squeeze(-1)
+
+    @torch.no_grad()
+    def model_of(self, run: int) -> Transformer:
+        """Return the template with the weights and buffers of run `run`, good until the next call."""
+        self.trainers[0].memory.parameters.copy_(self.flat[run])
+        for name, buffer in self.template.named_buffers():
+            buffer.copy_(self.buffers[name][run])
+        return self.template
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor the future depends on."""
+        state = {"flat": self.flat, "generator.global": torch.get_rng_state()}
+        state |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+        state |= {f"optimizer.{name}": moment for name, moment in self.optimizer.state().items()}
+        state |= {f"generator.{run}": stream.get_state() for run, stream in enumerate(self.streams)}
+        return state
+
+    @torch.no_grad()
+    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `tensors` returned."""
+        self.flat.copy_(state["flat"])
+        for name, buffer in self.buffers.items():
+            buffer.copy_(state[f"buffer.{name}"])
+        for name, moment in self.optimizer.state().items():
+            moment.copy_(state[f"optimizer.{name}"])
+        for run, stream in enumerate(self.streams):
+            stream.set_state(state[f"generator.{run}"])
+        torch.set_rng_state(state["generator.global"])
+
+
+def shared(spec: RunSpec) -> dict[str, Any]:
+    """Return what runs must have in common to be stacked: all but seed, schedule and weight decay."""
+    content = spec.model_dump(exclude={"seed", "variant", "size"})
+    for free in ("learning_rate", "warmup_steps", "weight_decay", "clip"):
+        del content["optimisation"][free]
+    return content
+
+
+def pays(runs: int, flops_per_step: float, dispatches: int, device: str) -> bool:
+    """Return whether stacking is expected to pay: enough runs, and steps made of launches rather than arithmetic."""
+    return runs >= FEWEST_RUNS and flops_per_step / dispatches < FLOPS_PER_LAUNCH[device]
+
+
+def probe(trainers: list[Trainer], batches: list[Batches]) -> str | None:
+    """Compare the first steps of the stacked runs with the runs alone; return why they must not be stacked, or None.
+
+    Moves the trainers; build fresh ones to train.
+    """
+    try:
+        stack = Stack(trainers)
+        streams = [trainer.dropout.get_state() for trainer in trainers]
+        tokens = [torch.stack([batch.read(step) for batch in batches]) for step in range(PROBE_STEPS)]
+        stacked = [stack.step(step, tokens[step]) for step in range(PROBE_STEPS)]
+    except Exception as error:  # what a mechanism may do under vmap is without limit
+        return f"it cannot be stacked ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    for run, trainer in enumerate(trainers):
+        trainer.dropout.set_state(streams[run])
+        for step in range(PROBE_STEPS):
+            alone = trainer.step(step, tokens[step][run])
+            for ours, theirs in zip(stacked[step], alone, strict=True):
+                if not torch.isclose(ours[run], theirs, rtol=PROBE_TOLERANCE, atol=0):
+                    return f"step {step + 1} differs from the run alone ({ours[run].item():g}, {theirs.item():g})"
+    return None
+
+
+def train_many(specs: list[RunSpec], folders: list[Path]) -> list[dict[str, Any]]:
+    """Train runs into their folders, stacked where that pays and is exact, else one after another; return summaries.
+
+    Same results as `train` of each up to rounding. Finished runs are kept, an interrupted group resumes. Raises as
+    `train` does.
+    """
+    open_runs = [(s, Path(f)) for s, f in zip(specs, folders, strict=True) if finished_summary(s, f) is None]
+    if len(open_runs) >= FEWEST_RUNS and all(shared(spec) == shared(open_runs[0][0]) for spec, _ in open_runs):
+        _train_stacked(open_runs)
+    return [train(spec, folder) for spec, folder in zip(specs, folders, strict=True)]
+
+
+def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
+    """Train all runs as one stack, or return without a trace when that does not pay or is not exact."""
+    began = time.monotonic()
+    with watch_termination() as stop, torch.random.fork_rng():
+        trainer, batches, dispatches = prepare(runs[0][0])
+        optimisation = runs[0][0].optimisation
+        tokens = optimisation.batch_size * runs[0][0].architecture.sequence_length
+        flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
+        if not pays(len(runs), flops, dispatches, trainer.device.type):
+            logger.info("%d runs one after another: %.1e FLOPs per operation", len(runs), flops / dispatches)
+            return
+        prepared = [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])]
+        reason = probe([item[0] for item in prepared], [item[1] for item in prepared])
+        if reason is not None:
+            logger.warning("%s: %s; its runs go one after another", runs[0][0].mechanism.path, reason)
+            return
+        logger.info("%d runs stacked: %.1e FLOPs per operation", len(runs), flops / dispatches)
+        fresh = [prepare(spec)[:2] for spec, _ in runs]
+        stack = Stack([item[0] for item in fresh])
+        books = [Book(spec, folder) for spec, folder in runs]
+        kind = f"stack of {len(runs)}"
+        Session(books, stack, [item[1] for item in fresh], kind, dispatches, began).train(stop)

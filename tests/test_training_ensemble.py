@@ -1,0 +1,159 @@
+"""Stacked runs are the runs: equal to each alone, resumable, and refused where stacking fails or would be wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from evomix.mechanisms import library
+from evomix.model.transformer import Transformer
+from evomix.specs import Execution, Optimisation
+from evomix.streams import torch_stream
+from evomix.training import engine, ensemble
+from evomix.training.ensemble import Stack, train_many
+from evomix.training.trainer import Trainer
+from training_study import architecture, make_spec, write_corpus, write_mechanism
+
+RUNS = 4
+MEMBERS = [(framework, member) for framework in library.FRAMEWORKS for member in library.gallery(framework)]
+
+
+@pytest.fixture(scope="module")
+def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def make_trainers(path: Path, dtype: torch.dtype, precision: str = "float32") -> list[Trainer]:
+    """Return runs that differ in seed, learning rate, warm-up and weight decay."""
+    execution = Execution.model_validate({"device": "cpu", "precision": precision, "checkpoint_every": 10})
+    trainers = []
+    for run in range(RUNS):
+        optimisation = Optimisation(
+            steps=40, batch_size=3, learning_rate=1e-3 * (run + 1), warmup_steps=run, weight_decay=0.1 * run, clip=0.5
+        )
+        model = Transformer(architecture(), library.load(path), seed=run).to(dtype)
+        trainers.append(Trainer(model, optimisation, execution, seed=run))
+    return trainers
+
+
+def curves(path: Path, dtype: torch.dtype, steps: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the loss curves (steps, R) of stacked runs and of the same runs alone, dropout on."""
+    generator = torch_stream(2, "tokens")
+    batches = [torch.randint(61, (RUNS, 3, 17), generator=generator) for _ in range(steps)]
+    stack = Stack(make_trainers(path, dtype))
+    stacked = [stack.step(step, tokens)[0].tolist() for step, tokens in enumerate(batches)]
+    trainers = make_trainers(path, dtype)
+    alone = [
+        [trainer.step(step, tokens[run])[0].item() for run, trainer in enumerate(trainers)]
+        for step, tokens in enumerate(batches)
+    ]
+    return stacked, alone
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["fp64", "fp32"])
+@pytest.mark.parametrize(("framework", "member"), [pair for pair in MEMBERS if pair[1] == "softmax"])
+def test_stacked_standard_equals_runs_alone(framework: str, member: str, dtype: torch.dtype, tolerance: float) -> None:
+    stacked, alone = curves(library.gallery(framework)[member], dtype, 40)
+    assert torch.tensor(stacked) == pytest.approx(torch.tensor(alone), abs=tolerance)
+    assert len(set(alone[-1])) == RUNS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("framework", "member"), MEMBERS)
+def test_every_member_is_stacked_exactly_or_refused(framework: str, member: str) -> None:
+    try:
+        stacked, alone = curves(library.gallery(framework)[member], torch.float64, 20)
+    except RuntimeError:
+        return  # refused: such runs go one after another
+    assert torch.tensor(stacked) == pytest.approx(torch.tensor(alone), abs=1e-10)
+
+
+def test_train_many_gives_the_results_of_train(stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    specs = [make_spec(stats, seed=seed, learning_rate=1e-3 * (1 + seed)) for seed in range(RUNS)]
+    with caplog.at_level(logging.INFO):
+        many = train_many(specs, [tmp_path / f"many_{seed}" for seed in range(RUNS)])
+    assert f"{RUNS} runs stacked" in caplog.text
+    for seed, spec in enumerate(specs):
+        alone = engine.train(spec, tmp_path / f"alone_{seed}")
+        ours = many[seed]
+        assert ours["loss"] == pytest.approx(alone["loss"], abs=1e-4)
+        skipped = {"loss", "bits_per_byte", "steps_to_90", "largest_gradient_norm"}
+        assert {k: v for k, v in ours.items() if k not in skipped} == {
+            k: v for k, v in alone.items() if k not in skipped
+        }
+    with caplog.at_level(logging.INFO):
+        assert train_many(specs, [tmp_path / f"many_{seed}" for seed in range(RUNS)]) == many
+
+
+@pytest.mark.parametrize("steps", [4, 23, 40])
+def test_stack_resumes_bit_for_bit(steps: int, stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [make_spec(stats, seed=seed) for seed in range(RUNS)]
+    whole = [tmp_path / f"whole_{seed}" for seed in range(RUNS)]
+    stopped = [tmp_path / f"stopped_{seed}" for seed in range(RUNS)]
+    train_many(specs, whole)
+    original = Stack.step
+    calls = []
+
+    def step(self: Stack, number: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(number)
+        if len(calls) == steps + ensemble.PROBE_STEPS:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, number, tokens)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", step)
+        with pytest.raises(SystemExit):
+            train_many(specs, stopped)
+    train_many(specs, stopped)
+    for ours, theirs in zip(stopped, whole, strict=True):
+        for name in ("summary.json", "curve.parquet", "model.safetensors"):
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("v_BHTP = v_BHTP * (1.0 if v_BHTP.abs().mean().item() < 1e9 else 2.0)", "cannot be stacked"),
+        ("v_BHTP = v_BHTP + 0 * torch.rand(1)", "cannot be stacked"),
+        (
+            "self.seen = getattr(self, 'seen', 0) + 1; v_BHTP = v_BHTP * (1 + 0.01 * self.seen)",
+            "differs from the run alone",
+        ),
+    ],
+    ids=["item", "global randomness", "rebound state"],
+)
+def test_mechanism_that_cannot_be_stacked_goes_one_after_another(
+    line: str, sentence: str, stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_mechanism(tmp_path / "odd.py", line)
+    specs = [make_spec(stats, path, seed=seed, steps=6) for seed in range(RUNS)]
+    summaries = train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert sentence in caplog.text
+    for seed, spec in enumerate(specs):
+        assert engine.train(spec, tmp_path / f"alone_{seed}")["loss"] == summaries[seed]["loss"]
+
+
+def test_one_diverged_run_leaves_the_others_alone(stats: Path, tmp_path: Path) -> None:
+    path = write_mechanism(tmp_path / "nan.py", "v_BHTP = v_BHTP / (self.key.weight.norm() < 0.55 * self.width**0.5)")
+    rates = [1e-3, 5e-2, 1e-3, 1e-3]
+    specs = [make_spec(stats, path, seed=seed, learning_rate=rate) for seed, rate in enumerate(rates)]
+    summaries = train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert [summary["status"] for summary in summaries] == ["finished", "diverged", "finished", "finished"]
+    assert summaries[2]["loss"] == pytest.approx(engine.train(specs[2], tmp_path / "alone")["loss"], abs=1e-4)
+
+
+def test_runs_that_do_not_belong_together_are_not_stacked(
+    stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ensemble.pays(10, 1e8, 500)
+    assert not ensemble.pays(3, 1e8, 500)
+    assert not ensemble.pays(10, 1e11, 500)
+    specs = [make_spec(stats, batch_size=2 + seed, steps=3) for seed in range(RUNS)]
+    with caplog.at_level(logging.INFO):
+        train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert "stacked" not in caplog.text
