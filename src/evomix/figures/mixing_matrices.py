@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm, SymLogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from safetensors import safe_open
 
 from evomix.figures import style
@@ -85,7 +85,7 @@ def _show(axes: Axes, matrix: Matrices, signed: bool) -> None:
         spine.set_linewidth(0.4)
 
 
-def _enlarged(figure: Figure, sentence: Sentence, place: tuple[int, int]) -> None:
+def _enlarged(figure: Figure | SubFigure, sentence: Sentence, place: tuple[int, int]) -> None:
     layer, head = place
     words = [visible(token) for token in sentence.tokens]
     panels = figure.subplots(1, len(sentence.matrices), squeeze=False)[0]
@@ -104,7 +104,7 @@ def _enlarged(figure: Figure, sentence: Sentence, place: tuple[int, int]) -> Non
     colour.ax.minorticks_off()
 
 
-def _grid(figure: Figure, sentence: Sentence) -> None:
+def _grid(figure: SubFigure, sentence: Sentence) -> None:
     layers, heads = next(iter(sentence.matrices.values())).shape[:2]
     blocks: Any = figure.subfigures(1, len(sentence.matrices), squeeze=False)
     for block, (variant, matrices) in zip(blocks[0], sentence.matrices.items(), strict=True):
@@ -138,9 +138,13 @@ def draw(results: Results, output: Path, framework: str) -> None:
     if not matrices or not all(np.isfinite(values).any() for values in matrices.values()):
         return style.save(style.notice("No trained variant has finite mixing matrices."), output, pd.DataFrame())
     layers, heads = next(iter(matrices.values())).shape[:2]
-    small = min(0.85, (style.PAGE - 0.6) / (len(matrices) * heads)) * layers + 0.5
-    figure = style.canvas(style.PAGE, 3.7 + small)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.7, small])
-    _enlarged(parts[0], sentence, most_changed(matrices))
-    _grid(parts[1], sentence)
+    if layers * heads == 1:
+        figure = style.canvas(style.PAGE, 3.7)
+        _enlarged(figure, sentence, (0, 0))
+    else:
+        small = min(0.85, (style.PAGE - 0.6) / (len(matrices) * heads)) * layers + 0.5
+        figure = style.canvas(style.PAGE, 3.7 + small)
+        parts: Any = figure.subfigures(2, 1, height_ratios=[3.7, small])
+        _enlarged(parts[0], sentence, most_changed(matrices))
+        _grid(parts[1], sentence)
     style.save(figure, output, _data(sentence))

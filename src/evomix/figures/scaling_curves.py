@@ -15,8 +15,8 @@ from evomix.figures.tree import Results
 
 
 def millions(count: float, _position: int = 0) -> str:
-    """Return a parameter count as a reader says it: 1187000 → 1.19M, 12400 → 12.4k."""
-    unit, divisor = ("M", 1e6) if count >= 1e6 else ("k", 1e3)
+    """Return a parameter count as a reader says it: 1187000 → 1.19M, 12400 → 12.4k, 856 → 856."""
+    unit, divisor = ("M", 1e6) if count >= 1e6 else ("k", 1e3) if count >= 1e3 else ("", 1)
     return f"{count / divisor:.3g}{unit}"
 
 

@@ -15,6 +15,10 @@ from evomix.report.table import Table
 from evomix.report.write_table import PER_FRAMEWORK, TABLES
 
 PENDING = "no verdict yet"
+LARGEST_DATA = 100_000
+"""Characters of a figure's CSV that the report carries; a larger one is named and lies beside the figure."""
+_AXES = 'id="axes_1"'
+"""What the SVG of every figure holds that draws something."""
 _GROUPS = (catalogue.COMPARISON, catalogue.SEARCH, catalogue.MECHANISM, catalogue.TUNING)
 
 
@@ -24,11 +28,16 @@ class Drawing:
 
     title: str
     caption: str
-    file: str
+    path: str
     svg: str
     csv: str
     width: int
     height: int
+
+    @property
+    def file(self) -> str:
+        """Name under which the figure is saved from the page."""
+        return self.path.removeprefix("figures/").replace("/", "_")
 
     @property
     def wide(self) -> bool:
@@ -85,11 +94,12 @@ class Study:
 
 
 def drawing(results: Results, entry: catalogue.Entry, framework: str | None) -> Drawing | None:
-    """Return a figure with its data, or None when it has not been drawn."""
+    """Return a figure with its data; None when it has not been drawn, or says only that there is nothing to draw."""
     stem = catalogue.stem(entry.name, framework)
     svg = results.text(f"{stem}.svg")
-    if svg is None:
+    if svg is None or _AXES not in svg:
         return None
+    data = results.text(f"{stem}.csv") or ""
     size = re.search(
         r'<svg[^>]*? width="([\d.]+)pt" height="([\d.]+)pt"|height="([\d.]+)pt"[^>]*? width="([\d.]+)pt"', svg
     )
@@ -98,9 +108,9 @@ def drawing(results: Results, entry: catalogue.Entry, framework: str | None) -> 
     return Drawing(
         entry.title,
         entry.caption,
-        f"{framework or 'study'}_{entry.name}",
+        stem,
         base64.b64encode(svg.encode()).decode(),
-        base64.b64encode((results.text(f"{stem}.csv") or "").encode()).decode(),
+        base64.b64encode(data.encode()).decode() if len(data) <= LARGEST_DATA else "",
         round(width * 4 / 3),
         round(height * 4 / 3),
     )
@@ -160,7 +170,7 @@ def _missing(results: Results, frameworks: list[str]) -> list[str]:
         undrawn = [
             entry.title.lower()
             for entry in catalogue.CATALOGUE
-            if entry.per_framework and results.text(catalogue.stem(entry.name, framework) + ".svg") is None
+            if entry.per_framework and _AXES not in (results.text(catalogue.stem(entry.name, framework) + ".svg") or "")
         ]
         absent += [f"figures ({'; '.join(undrawn)})"] if undrawn else []
         if absent:
