@@ -384,6 +384,29 @@ def test_several_gradient_steps_are_accepted_when_declared() -> None:
     assert not failed(Thrice)
 
 
+@pytest.mark.parametrize("estimator", ["local_linear", "local_linear_step", "residual", "ridge", "proximal"])
+def test_every_estimator_can_be_declared_on_the_standard(estimator: str) -> None:
+    """One changed word of the declaration changes the regression; its penalty and displacement are given."""
+
+    class Other(Regression):
+        declaration = test_time_regression.Declaration(estimator=estimator)
+
+        def penalty(self, x_BTD: Tensor) -> Tensor:
+            return torch.full((1,), 0.5, dtype=x_BTD.dtype)
+
+        def displacement(self, x_BTD: Tensor) -> Tensor:
+            return self.queries(x_BTD)
+
+        def log_decay(self, x_BTD: Tensor) -> Tensor:
+            return F.logsigmoid(self.keys(x_BTD).sum(-1) + 2)
+
+        def importance(self, x_BTD: Tensor) -> Tensor:
+            return F.softplus(self.queries(x_BTD).sum(-1)) + 0.01
+
+    certificate = certify(Other, width=16, heads=2, seed=1)
+    assert certificate["passed"], certificate["refusals"]
+
+
 def test_an_unstable_recurrence_is_no_leak() -> None:
     """Steps far too long for its keys make the delta rule overflow on large noise; its mask must not be blamed."""
 

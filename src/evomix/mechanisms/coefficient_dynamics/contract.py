@@ -50,7 +50,8 @@ class CoefficientDynamics(contract.Mechanism):
     - `evolution(x_BTD, key_BHTN) -> Evolution`: the A_t. `Evolution()` is the identity; its optional fields are
       `log_scalar_BHT` (A = γ_t I), `log_diagonal_BHTN` (A = diag γ_t), `direction_BHTN` with `strength_BHT`
       (A = I − β_t u_t u_tᵀ) and `drift_BHT` (a shear: adds Σ_{j<l≤i} drift_l to the score, used with φ = exp).
-      Scalar and Householder, or diagonal and Householder, may be combined.
+      Scalar and Householder, or diagonal and Householder, may be combined. Heads may differ: strong decay or drift
+      makes some of them local while the others stay global.
     - `readout(score_BHTT) -> weight_BHTT`: φ, element by element; one common factor per row is allowed, as in
       exp(s − row maximum), since η removes it. Future entries hold the row's own (diagonal) score on entry and are
       set to zero afterwards, so they can neither leak nor overflow.

@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from evomix.mechanisms import contract
-from evomix.mechanisms.test_time_regression.estimators import SOLVERS, Estimator, Points
+from evomix.mechanisms.test_time_regression.estimators import LOCAL, SOLVERS, Estimator, Points
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TestTimeRegression(contract.Mechanism):
     - `local_linear`: m affine, same weights, ridge penalty Λ on the slope, solved exactly.
     - `local_linear_step`: m affine, one unit gradient step for the slope from zero, evaluated at k̄_t + displacement_t.
     - `ridge`: m linear, w_{t,i} = Γ_{t,i} β_i without kernel, penalty Σ_n Λ_n ‖m e_n‖², solved exactly.
+    - `residual`: the `ridge` fit, plus a local constant fit (kernel weights) of its residuals v_i − m k_i.
     - `online_gradient`: m linear, `steps` gradient steps of size β_t on ½‖v_t − m k_t‖² per token, starting from
       γ_t m_{t−1} (delta rule).
     - `proximal`: m linear, m_t = argmin ½ β_t ‖v_t − m k_t‖² + ½ ‖m − γ_t m_{t−1}‖² (implicit step).
@@ -42,11 +43,11 @@ class TestTimeRegression(contract.Mechanism):
     Write these parts (x_BTD is the layer-normed input of the layer; values are never seen by them):
 
     - `queries(x_BTD) -> q_BHTN` and `keys(x_BTD) -> k_BHTN`: the points. Feature maps and normalisation go here.
-    - `log_kernel(query_BHTN, key_BHTN) -> BHTT`: log K(q_t, k_i), element by element, local estimators only; kernel
-      shape and bandwidth go here. Default q·k.
+    - `log_kernel(query_BHTN, key_BHTN) -> BHTT`: log K(q_t, k_i), element by element; for local estimators and
+      `residual`. Kernel shape and bandwidth go here, several resolutions as a log-sum of kernels. Default q·k.
     - `log_decay(x_BTD) -> BHT or None`: log γ_t ≤ 0, forgetting of older points. Default none.
     - `importance(x_BTD) -> BHT or None`: β_t > 0, weight of a point or step size. Default one.
-    - `penalty(x_BTD) -> Λ, broadcastable to BHTN, or None`: needed by `local_linear` and `ridge`.
+    - `penalty(x_BTD) -> Λ, broadcastable to BHTN, or None`: needed by `local_linear`, `ridge` and `residual`.
     - `displacement(x_BTD) -> BHTN or None`: needed by `local_linear_step`.
     - `declaration`, and `__init__`, `initialise` for parameters.
 
@@ -96,7 +97,7 @@ class TestTimeRegression(contract.Mechanism):
     def points(self, x_BTD: Tensor) -> Points:
         """Collect the regression's points and weights."""
         query, key = self.queries(x_BTD), self.keys(x_BTD)
-        local = self.declaration.estimator in ("local_constant", "local_linear", "local_linear_step")
+        local = self.declaration.estimator in LOCAL
         return Points(
             query_BHTN=query,
             key_BHTN=key,

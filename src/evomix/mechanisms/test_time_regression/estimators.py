@@ -21,7 +21,11 @@ from evomix.mechanisms.operators import (
     solve_unit_lower,
 )
 
-Estimator = Literal["local_constant", "local_linear", "local_linear_step", "ridge", "online_gradient", "proximal"]
+Estimator = Literal[
+    "local_constant", "local_linear", "local_linear_step", "ridge", "residual", "online_gradient", "proximal"
+]
+LOCAL = ("local_constant", "local_linear", "local_linear_step", "residual")
+"""Estimators that weigh points by a kernel of query and key."""
 
 
 class Points(NamedTuple):
@@ -73,12 +77,15 @@ def second_moments(weight_BHTT: Tensor, key_BHTN: Tensor) -> Tensor:
 
 
 def solve_penalised(moment_BHTNN: Tensor, penalty: Tensor | None, right_BHTN: Tensor) -> Tensor:
-    """Return (moment + diag Λ)⁻¹ right for every token."""
+    """Return (moment + diag Λ)⁻¹ right for every token; not finite where a system is singular.
+
+    A solver that checks for singularity would stop the training and, on a GPU, wait for the device at every call.
+    """
     if penalty is None:
         raise ValueError("this estimator needs a penalty")
     diagonal = at_least_float32(penalty).to(moment_BHTNN.dtype).expand(right_BHTN.shape)
     system = moment_BHTNN + torch.diag_embed(diagonal)
-    solved: Tensor = torch.linalg.solve(system, right_BHTN.to(system.dtype).unsqueeze(-1))
+    solved: Tensor = torch.linalg.solve_ex(system, right_BHTN.to(system.dtype).unsqueeze(-1)).result
     return solved.squeeze(-1)
 
 
@@ -117,6 +124,16 @@ def ridge(points: Points, v_BHTP: Tensor) -> Tensor:
         weight = weight * points.importance_BHT.to(weight.dtype).unsqueeze(-2)
     solved = solve_penalised(second_moments(weight, key), points.penalty, points.query_BHTN)
     return (weight * (solved @ key.to(solved.dtype).mT)).to(v_BHTP.dtype) @ v_BHTP
+
+
+def residual(points: Points, v_BHTP: Tensor) -> Tensor:
+    """Return W_t q_t + Σ_i w_ti (v_i − W_t k_i), W_t the ridge fit: kernel smoothing corrects a global linear fit.
+
+    Since the w sum to one this is Σ_i w_ti v_i + W_t (q_t − k̄_t): a local linear fit with a slope shared by all places.
+    """
+    weight, key = local_weights(points), at_least_float32(points.key_BHTN)
+    beyond = at_least_float32(points.query_BHTN) - weighted_sums(weight, key)
+    return weight.to(v_BHTP.dtype) @ v_BHTP + ridge(points._replace(query_BHTN=beyond), v_BHTP)
 
 
 def _delta(points: Points, rate_BHT: Tensor, v_BHTP: Tensor) -> Tensor:
@@ -162,6 +179,7 @@ SOLVERS: dict[Estimator, Callable[[Points, Tensor], Tensor]] = {
     "local_linear": local_linear,
     "local_linear_step": local_linear_step,
     "ridge": ridge,
+    "residual": residual,
     "online_gradient": online_gradient,
     "proximal": proximal,
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 from evomix.mechanisms.measurement import LONGEST, Measurement, Probe, difference, linearity
 from evomix.mechanisms.operators import segment_sums
 from evomix.mechanisms.test_time_regression.contract import TestTimeRegression
-from evomix.mechanisms.test_time_regression.estimators import Points
+from evomix.mechanisms.test_time_regression.estimators import LOCAL, Points
 
 RESOLVED = 1e-6
 """Tolerance of the comparison with the regression solved again."""
@@ -75,7 +75,7 @@ def _recall(mechanism: TestTimeRegression) -> Measurement:
     points = Points(
         query_BHTN=eye,
         key_BHTN=eye,
-        log_kernel_BHTT=80.0 * eye if estimator.startswith("local") else None,
+        log_kernel_BHTT=80.0 * eye if estimator in LOCAL else None,
         importance_BHT=torch.full(
             (mechanism.heads, size), 1e9 if estimator == "proximal" else 1.0, dtype=torch.float64
         ),
@@ -154,15 +154,28 @@ def _local_linear_step(points: Points, v: Tensor, places: Sequence[int]) -> list
     return rows
 
 
+def _ridge_slope(points: Points, v: Tensor, t: int) -> Tensor:
+    """Weighted least squares of the values on the keys up to t, (N, P), with stacked penalty rows."""
+    assert points.penalty is not None
+    root = (0.5 * _log_weights(points, t)).exp().unsqueeze(-1)
+    design = torch.cat([root * points.key_BHTN[: t + 1], points.penalty[t].sqrt().diag()])
+    right = torch.cat([root * v[: t + 1], v.new_zeros(points.penalty.shape[-1], v.shape[-1])])
+    slope: Tensor = torch.linalg.lstsq(design, right, driver="gelsd").solution
+    return slope
+
+
 def _ridge(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
-    """Weighted least squares of the values on the keys with stacked penalty rows."""
+    return [points.query_BHTN[t] @ _ridge_slope(points, v, t) for t in places]
+
+
+def _residual(points: Points, v: Tensor, places: Sequence[int]) -> list[Tensor]:
+    """Take the residuals of the ridge fit at its points, average them by the kernel, and add the fit at the query."""
     rows = []
     for t in places:
-        assert points.penalty is not None
-        root = (0.5 * _log_weights(points, t)).exp().unsqueeze(-1)
-        design = torch.cat([root * points.key_BHTN[: t + 1], points.penalty[t].sqrt().diag()])
-        right = torch.cat([root * v[: t + 1], v.new_zeros(points.penalty.shape[-1], v.shape[-1])])
-        rows.append(points.query_BHTN[t] @ torch.linalg.lstsq(design, right, driver="gelsd").solution)
+        assert points.log_kernel_BHTT is not None
+        slope = _ridge_slope(points, v, t)
+        weight = torch.softmax(points.log_kernel_BHTT[t, : t + 1] + _log_weights(points, t), 0)
+        rows.append(points.query_BHTN[t] @ slope + weight @ (v[: t + 1] - points.key_BHTN[: t + 1] @ slope))
     return rows
 
 
@@ -208,6 +221,7 @@ _RESOLVERS: dict[str, Callable[[Points, Tensor, Sequence[int]], list[Tensor]]] =
     "local_linear": _local,
     "local_linear_step": _local_linear_step,
     "ridge": _ridge,
+    "residual": _residual,
     "online_gradient": _online_gradient,
     "proximal": _proximal,
 }
