@@ -115,6 +115,13 @@ def test_nan_ends_the_run_within_a_block(stats: Path, tmp_path: Path, monkeypatc
     assert len(pd.read_parquet(tmp_path / "run/curve.parquet")) == summary["steps"]
 
 
+def test_parameters_made_while_running_are_refused(stats: Path, tmp_path: Path) -> None:
+    line = "self.late = getattr(self, 'late', None) or torch.nn.Parameter(torch.ones(1))"
+    spec = make_spec(stats, write_mechanism(tmp_path / "late.py", line))
+    with pytest.raises(UserError, match=r"makes blocks\.0\.mechanism\.late while it runs"):
+        engine.train(spec, tmp_path / "run")
+
+
 def test_exploding_learning_rate_is_told_apart_from_success(stats: Path, tmp_path: Path) -> None:
     summary = engine.train(make_spec(stats, steps=200, learning_rate=30.0, warmup_steps=1, clip=1e9), tmp_path)
     assert summary["status"] == "diverged"

@@ -28,7 +28,8 @@ from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
 from evomix.training.book import Book
-from evomix.training.engine import Session, finished_summary, prepare, train
+from evomix.training.engine import Session, prepare, train
+from evomix.training.finished import finished_summary
 from evomix.training.head import head_loss
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
