@@ -33,7 +33,7 @@ from evomix.specs import (
     read_spec,
     spec_digest,
 )
-from evomix.training.contained import RunFailed
+from evomix.training.contained import RunError
 from evomix.tuning import choice, design, trials
 
 NAMES = ("learning_rate", "warmup_steps", "weight_decay", "batch_size")
@@ -230,7 +230,7 @@ def test_code_that_raises_is_a_failed_trial(tmp_path: Path) -> None:
 
     def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
         if spec.optimisation.batch_size == 128:
-            raise RunFailed("RuntimeError: out of memory")
+            raise RunError("RuntimeError: out of memory")
         return known(spec, folder)
 
     best = choose(tuning(trials=16), tmp_path, run_all(tuning(trials=16), tmp_path, train))

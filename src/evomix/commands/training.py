@@ -46,7 +46,7 @@ def run_trials(
     workers: Annotated[int, typer.Option("--workers")],
 ) -> None:
     """Train one worker's share of the trials; finished trials are kept."""
-    from evomix.training.contained import train_contained
+    from evomix.training.contained import train_all_contained, train_contained
     from evomix.tuning import trials
 
     run = specs.make_trial_spec(
@@ -58,7 +58,9 @@ def run_trials(
         size_section=size,
         tuning=section,
     )
-    trials.run_trials(run, design, worker, workers, output.parent, output, train=train_contained)
+    trials.run_trials(
+        run, design, worker, workers, output.parent, output, train=train_contained, train_all=train_all_contained
+    )
 
 
 def choose_hyperparameters(
@@ -104,16 +106,16 @@ def write_run_spec(
 
 def train(spec: Path) -> None:
     """Train the run of SPEC in the sandbox; its files are written beside SPEC, an interrupted run resumes."""
-    from evomix.training.contained import RunFailed, train_contained
+    from evomix.training.contained import RunError, train_contained
 
     try:
         train_contained(specs.read_spec(spec, specs.RunSpec), spec.parent)
-    except RunFailed as error:
+    except RunError as error:
         raise UserError(f"training {spec.parent} failed: {error}") from None
 
 
-def train_worker(spec: Path, folder: Path) -> None:
-    """Train in this very process: what `train` runs inside the sandbox."""
-    from evomix.training import engine
+def train_worker(folders: list[Path]) -> None:
+    """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox."""
+    from evomix.training import ensemble
 
-    engine.train(specs.read_spec(spec, specs.RunSpec), folder)
+    ensemble.train_many([specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders], folders)

@@ -21,12 +21,10 @@ from evomix.fingerprint import fingerprint
 from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, spec_digest
+from evomix.training.finished import MODULE
 from evomix.training.record import Record
 from evomix.training.schedule import learning_rate
 from evomix.training.scoring import measure, subset_rows, summarise
-
-MODULE = "evomix.training.engine"
-"""The module whose fingerprint identifies the code that trained a run."""
 
 
 class Book:

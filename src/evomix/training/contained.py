@@ -6,58 +6,66 @@ folder, and reads back the summary. The mechanism's code never runs in this proc
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import read_json
-from evomix.errors import UserError
 from evomix.gate import sandbox
-from evomix.specs import RunSpec, spec_digest, write_spec
+from evomix.specs import RunSpec, write_spec
+from evomix.training.finished import finished_summary
 from evomix.training.preemption import EXIT_CODE
 
 _START_SECONDS = 120.0
 
 
-class RunFailed(Exception):
+class RunError(Exception):
     """A run ended without a summary: its code raised, or the sandbox stopped it."""
-
-
-def finished_summary(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a completed run of exactly this spec in `folder`, or None."""
-    try:
-        summary = read_json(folder / "summary.json", "training")
-    except UserError:
-        return None
-    return summary if summary.get("spec_digest") == spec_digest(spec) else None
 
 
 def train_contained(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """Train `spec` in the sandbox, with its files in `folder`, and return the summary.
 
-    A completed run of the same spec is kept, an interrupted one resumes. Raises RunFailed when the mechanism's code raised
-    or was stopped; exits with EXIT_CODE after a checkpoint when this process was asked to stop.
+    A completed run of the same spec is kept, an interrupted one resumes. Raises RunError when the mechanism's code
+    raised or was stopped; exits with EXIT_CODE after a checkpoint when this process was asked to stop.
     """
-    if (summary := finished_summary(spec, folder)) is not None:
-        return summary
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "spec.json"
-    write_spec(path, spec)
+    return train_all_contained([(spec, folder)])[0]
+
+
+def train_all_contained(runs: Sequence[tuple[RunSpec, Path]]) -> list[dict[str, Any]]:
+    """Train runs of one mechanism in one sandboxed process (starting one costs seconds) and return their summaries.
+
+    Raises RunError when any of them fails; those that finished before it are kept.
+    """
+    pending = [(spec, folder) for spec, folder in runs if finished_summary(spec, folder) is None]
+    if pending:
+        _train(pending)
+    summaries = [finished_summary(spec, folder) for spec, folder in runs]
+    if None in summaries:
+        raise RunError("the run ended without a summary")
+    return [summary for summary in summaries if summary is not None]
+
+
+def _train(runs: Sequence[tuple[RunSpec, Path]]) -> None:
+    for spec, folder in runs:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_spec(folder / "spec.json", spec)
+    first = runs[0][0]
+    folders = [folder for _, folder in runs]
     result = sandbox.run(
-        ["-m", "evomix", "train-worker", str(path), str(folder)],
-        readable=[Path(spec.corpus.folder), Path(spec.mechanism.path), path],
-        scratch=folder,
-        settings=spec.sandbox,
-        seconds=_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps,
+        ["-m", "evomix", "train-worker", *(str(folder) for folder in folders)],
+        readable=[Path(first.corpus.folder), Path(first.mechanism.path)],
+        scratch=Path(os.path.commonpath(folders)),
+        settings=first.sandbox,
+        seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec, _ in runs),
         stream=True,
-        gpu=spec.execution.device == "cuda",
+        gpu=first.execution.device == "cuda",
     )
     if result.returncode == EXIT_CODE:
         sys.exit(EXIT_CODE)
     if result.stopped is not None and not result.stopped.startswith("signal"):
-        raise RunFailed(f"the sandbox stopped the run: over its limit of {result.stopped}")
-    summary = finished_summary(spec, folder)
-    if result.returncode or summary is None:
+        raise RunError(f"the sandbox stopped the run: over its limit of {result.stopped}")
+    if result.returncode:
         lines = result.stderr.decode(errors="replace").strip().splitlines()
-        raise RunFailed(lines[-1] if lines else f"the run ended with status {result.returncode} and no summary")
-    return summary
+        raise RunError(lines[-1] if lines else f"the run ended with status {result.returncode}")

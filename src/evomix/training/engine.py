@@ -18,13 +18,13 @@ import torch
 
 from evomix.artifacts import read_json
 from evomix.corpus.tokens import TokenRows
-from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, spec_digest
 from evomix.streams import derive
 from evomix.training import checkpoint
-from evomix.training.book import MODULE, Book
+from evomix.training.book import Book
+from evomix.training.finished import MODULE, finished_summary
 from evomix.training.inputs import Batches, check_corpus, load_mechanism, open_device, use_threads
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
@@ -199,16 +199,6 @@ def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
             MANY_DISPATCHES,
         )
     return trainer, batches, dispatches
-
-
-def finished_summary(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that this code already finished from this spec in `folder`, or None."""
-    try:
-        summary = read_json(Path(folder) / "summary.json", "training")
-    except UserError:
-        return None
-    same = summary["spec_digest"] == spec_digest(spec) and summary["provenance"]["code"] == fingerprint(MODULE)
-    return summary if same else None
 
 
 def train(spec: RunSpec, folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Progress:
 
     def __init__(self, title: str, steps: int, start: int) -> None:
         self.title, self.steps, self.start = title, steps, start
+        self.step, self.loss = start, float("nan")
         self.began = self.last_line = time.monotonic()
         self.bar = (
             tqdm(total=steps, initial=start, desc=title, unit="step", leave=False, file=sys.stderr)
@@ -26,6 +27,7 @@ class Progress:
 
     def show(self, step: int, loss: float) -> None:
         """Report `step` finished steps and the latest training loss (nats per token)."""
+        self.step, self.loss = step, loss
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             self.bar.update(step - self.bar.n)
@@ -50,3 +52,8 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+        elif kind is None:
+            seconds = time.monotonic() - self.began
+            print(
+                f"{self.title}: {self.step} steps, loss {self.loss:.3f}, {seconds:.0f} s", file=sys.stderr, flush=True
+            )

@@ -6,9 +6,10 @@ engine resumes the one that was under way from its checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from evomix.artifacts import digest_file, read_json, write_json
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, spec_digest, write_spec
-from evomix.training.contained import RunFailed
+from evomix.training.contained import RunError
 
 Trainer = Callable[[RunSpec, Path], dict[str, Any]]
 """Trains a spec in a folder, resumable, and returns what it wrote as summary.json."""
@@ -33,25 +34,38 @@ def trial_spec(run: RunSpec, trial: dict[str, Any], steps: int) -> RunSpec:
 
 
 def run_trials(
-    run: RunSpec, design: Path, worker: int, workers: int, folder: Path, output: Path, *, train: Trainer
+    run: RunSpec,
+    design: Path,
+    worker: int,
+    workers: int,
+    folder: Path,
+    output: Path,
+    *,
+    train: Trainer,
+    train_all: Callable[[Sequence[tuple[RunSpec, Path]]], object] = lambda runs: None,
 ) -> None:
     """Train the trials whose number leaves `worker` on division by `workers`; write their results to `output`.
 
     `run` gives everything but the hyper-parameters; `train` is the training to use (in the sandbox, for code that
-    was evolved). Each trial lives in folder/trial_{number}/. A training that diverged, or whose code raised or was
-    stopped, is a result with its reason and without a loss; it does not stop the others.
+    was evolved), and `train_all` may train several at once beforehand. Each trial lives in folder/trial_{number}/. A
+    training that diverged, or whose code raised or was stopped, is a result with its reason and without a loss; it
+    does not stop the others.
     """
     if not 0 <= worker < workers:
         raise UserError(f"worker {worker} does not exist among {workers} workers; they are numbered from 0")
     content = read_json(design, "tuning_design")
     mine = [trial for trial in content["trials"] if trial["number"] % workers == worker]
+    runs = [(trial_spec(run, trial, content["steps"]), folder / f"trial_{trial['number']}") for trial in mine]
+    for spec, place in runs:
+        _prepare(spec, place)
+    with contextlib.suppress(RunError):  # the loop below finds out which run it was
+        train_all(runs)
     records = []
-    for place, trial in enumerate(mine, start=1):
-        spec = trial_spec(run, trial, content["steps"])
-        summary = _train(spec, folder / f"trial_{trial['number']}", train)
+    for number, (trial, (spec, place)) in enumerate(zip(mine, runs, strict=True), start=1):
+        summary = _train(spec, place, train)
         told = "no loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
         print(
-            f"trial {trial['number']} ({place} of {len(mine)}): {summary['status']}, {told}",
+            f"trial {trial['number']} ({number} of {len(mine)}): {summary['status']}, {told}",
             file=sys.stderr,
             flush=True,
         )
@@ -71,18 +85,22 @@ def run_trials(
     )
 
 
-def _train(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
-    """Return the trial's summary, training it unless this very trial has been finished by this very code."""
+def _prepare(spec: RunSpec, folder: Path) -> None:
+    """Make a trial's folder, and empty it unless it belongs to this very trial and code."""
     identity = {"spec_digest": spec_digest(spec), "code": fingerprint(ENGINE)}
     if folder.exists() and not _is_same(folder / "trial.json", identity):
         shutil.rmtree(folder)
-    if (folder / "summary.json").is_file():
-        return read_json(folder / "summary.json", "training")
     write_spec(folder / "spec.json", spec)
     write_json(folder / "trial.json", "trial", identity)
+
+
+def _train(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
+    """Return the trial's summary, training it unless it has been trained; a failed training has one too."""
+    if (folder / "summary.json").is_file():
+        return read_json(folder / "summary.json", "training")
     try:
         return train(spec, folder)
-    except RunFailed as error:
+    except RunError as error:
         return {"status": "failed", "reason": str(error), "loss": None, "steps": None}
 
 
