@@ -41,6 +41,7 @@ for command in (
     evolution.select,
     training.write_run_spec,
     training.train,
+    evolution.rescore,
     analysis.fit_scaling_law,
     analysis.validate,
     analysis.compare_frameworks,

@@ -77,6 +77,16 @@ def summaries(variants, sizes, seeds):
     )
 
 
+def runs(name):
+    """Return one file of each validation run of a variant; framework and variant stay wildcards."""
+    return expand(
+        "<results>/training/{{framework}}/{{variant}}/{size}/seed_{seed}/{name}",
+        size=study.validation.size,
+        seed=study.validation.seeds,
+        name=name,
+    )
+
+
 def training_code(*modules):
     """Return a params function: the fingerprint of what decides a training of the framework, and of `modules`."""
     return lambda wildcards: fingerprint(

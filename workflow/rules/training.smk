@@ -50,3 +50,27 @@ rule train:
         "Training {wildcards.framework} {wildcards.variant} {wildcards.size}, seed {wildcards.seed}"
     shell:
         "python -m evomix train {input.spec} 2>&1 | tee {log}"
+
+
+rule rescore:
+    """Measure the final losses of a variant's runs again in a trusted process, out of the reach of its code."""
+    input:
+        specs=runs("spec.json"),
+        summaries=runs("summary.json"),
+        weights=runs("model.safetensors"),
+    output:
+        "<results>/rescoring/{framework}/{variant}.json",
+    log:
+        "<logs>/rescoring/{framework}/{variant}.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=6000,
+        runtime=120,
+        gpu=GPUS,
+    params:
+        code=training_code("evomix.gate.rescore", "evomix.gate.mixing"),
+    message:
+        "Re-measuring the losses of {wildcards.variant} of {wildcards.framework}"
+    shell:
+        "python -m evomix rescore {input.specs} --output {output} 2>&1 | tee {log}"

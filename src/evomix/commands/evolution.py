@@ -51,6 +51,14 @@ def certify(
     write_json(output, "certificate", {"mechanism": digest_file(file), **record})
 
 
+def rescore(run_specs: list[Path], output: Output) -> None:
+    """Measure final losses of trained runs again, out of their code's reach, and compare with what they reported."""
+    from evomix.gate import rescore as rescoring
+
+    runs = [rescoring.recheck(path) for path in run_specs]
+    write_json(output, "rescoring", {"runs": runs, "passed": all(run["passed"] for run in runs)})
+
+
 def _judges(search: specs.SearchSpec) -> dict[str, Any]:
     """Return how candidates are gated and trained: both in the sandbox."""
     from evomix.gate import gate as gates

@@ -21,14 +21,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from evomix.artifacts import canonical_json, digest_file
+from evomix.artifacts import canonical_json, digest_file, read_json
 from evomix.corpus.tokens import TokenRows
 from evomix.errors import UserError
 from evomix.gate import sandbox
 from evomix.gate.refusal import measured
 from evomix.gate.remote import Link, RemoteError, RemoteMechanism
 from evomix.model.transformer import Transformer
-from evomix.specs import RunSpec
+from evomix.specs import RunSpec, read_spec
 from evomix.streams import numpy_stream
 from evomix.training.inputs import check_corpus, use_threads
 from evomix.training.scoring import measure, summarise
@@ -195,3 +195,21 @@ def _movement(spec: RunSpec, model: _Recorded, rows: TokenRows, audited: npt.NDA
             change = (hidden_BTD[row, :cut] - before[int(part[row])][:cut]).abs().mean()
             worst = max(worst, float(change.nan_to_num(torch.inf)))
     return worst
+
+
+def recheck(spec: Path) -> dict[str, Any]:
+    """Re-measure the finished run beside its spec.json: {seed, status, reported, loss, checks, passed, reason}.
+
+    A diverged run reported no loss and has none to check. A candidate's process that fails here fails the run.
+    """
+    run, summary = read_spec(spec, RunSpec), read_json(spec.parent / "summary.json", "training")
+    reported = summary["loss"]
+    record: dict[str, Any] = {"seed": run.seed, "status": summary["status"], "reported": reported}
+    if reported is None:
+        return {**record, "loss": None, "checks": [], "passed": True, "reason": None}
+    try:
+        found = rescore(run, spec.parent / "model.safetensors", run.measurement.shard, reported=reported)
+    except RescoreError as error:
+        return {**record, "loss": None, "checks": [], "passed": False, "reason": str(error)}
+    reason = "; ".join(item["hint"] for item in found["checks"] if not item["passed"]) or None
+    return {**record, **{key: found[key] for key in ("loss", "checks", "passed")}, "reason": reason}
