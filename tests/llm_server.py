@@ -32,10 +32,10 @@ def edit(request: dict[str, Any]) -> str:
     """Answer with a legal edit: scale what one method returns; as a whole program where that is asked for."""
     program, number = program_of(request), number_of(request)
     block = program[program.index("# EVOLVE-BLOCK-START") : program.index("# EVOLVE-BLOCK-END")]
-    scalable = r"        return (self\.split_heads|l2_normalise|1\.)"
-    lines = [line for line in block.split("\n") if re.match(scalable, line)]
+    scalable = re.compile(r"^( {8}(?:return|query =|key =) )(?=self\.split_heads|l2_normalise|1\.)", re.MULTILINE)
+    lines = [line for line in block.split("\n") if scalable.match(line)]
     line = lines[number % len(lines)]
-    new = line.replace("return ", f"return 1.{number % 997:03d} * ", 1)
+    new = scalable.sub(rf"\g<1>1.{number % 997:03d} * ", line)
     if "in one fenced block" in request["messages"][1]["content"]:
         return f"A bolder scale.\n```python\n{program.replace(line, new, 1)}```\n"
     return f"I scale one map by 1.{number % 997:03d}.\n<<<<<<< SEARCH\n{line}\n=======\n{new}\n>>>>>>> REPLACE\n"
@@ -65,14 +65,14 @@ def outside(request: dict[str, Any]) -> str:
 def illegal(request: dict[str, Any]) -> str:
     """Answer with an edit that the syntax gate refuses."""
     program = program_of(request)
-    line = next(line for line in program.split("\n") if line.startswith("        return self.split_heads"))
+    line = next(line for line in program.split("\n") if line.startswith("        return "))
     return f"<<<<<<< SEARCH\n{line}\n=======\n        print(open('/etc/passwd').read())\n{line}\n>>>>>>> REPLACE\n"
 
 
 def duplicate(request: dict[str, Any]) -> str:
     """Answer with the program itself, reformatted and commented."""
     program = program_of(request)
-    line = next(line for line in program.split("\n") if line.startswith("        return self.split_heads"))
+    line = next(line for line in program.split("\n") if line.startswith("        return "))
     return f"Same.\n<<<<<<< SEARCH\n{line}\n=======\n        # unchanged\n{line}\n>>>>>>> REPLACE\n"
 
 

@@ -183,10 +183,10 @@ def _run_spec(search: SearchSpec, candidate: Path, size: str, seed: int) -> RunS
 
 
 def _train(train: Train, spec: RunSpec, folder: Path, private: Sequence[Path]) -> dict[str, Any]:
-    """Train; a candidate's exception becomes a summary of status `failed`. UserErrors are not the candidate's."""
+    """Train; an exception becomes a summary of status `failed`, unless it is the machine's or the user's (disk, files)."""
     try:
         summary = train(spec, folder)
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
