@@ -146,7 +146,7 @@ def test_noise_shared_by_all_seeds_widens_the_test():
     assert wider.low < plain.low
     assert wider.sd == plain.sd
     assert paired_t(np.zeros(5), shared_variance=0.2).p == 1.0
-    assert tuning_noise.variance([0.002, 0.001]) == pytest.approx(0.3 * 5e-6)
+    assert tuning_noise.variance([0.002, 0.001]) == pytest.approx(0.2 * 5e-6)
 
 
 def test_null_search_is_believed_only_on_fresh_seeds():

@@ -247,7 +247,7 @@ def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
         found[policy] = read_json(output / f"{FIRST}.json", "validation")
     joint, shared, none = found["joint"], found["shared"], found["none"]
     assert joint["primary"]["expected_regrets"] == {"standard": 0.004, "evolved": 0.004}
-    assert joint["primary"]["tuning_error"] == pytest.approx((0.3 * 2 * 0.004**2) ** 0.5)
+    assert joint["primary"]["tuning_error"] == pytest.approx((0.2 * 2 * 0.004**2) ** 0.5)
     assert joint["primary"]["p"] > joint["seeds_only"]["p"] == none["primary"]["p"] == shared["primary"]["p"]
     assert joint["difference"]["ci"][0] < none["difference"]["ci"][0]
     assert joint["effect"] == none["effect"]

@@ -11,7 +11,7 @@ from evomix.config import Validation
 PROTOCOL = Path(__file__).resolve().parents[3] / "PROTOCOL.md"
 """The pre-registration at the root of the repository; absent when the package is installed without it."""
 
-REGISTERED = "de02255fc1cb1bf4bfaa8496bdf1e8b1d5a668710cf1ea69673a3b91a2b69e5f"
+REGISTERED = "f34bd0286bb44c073cb1c11a38dfaa6ef9315374c4f833748c39e84bc69d3aa8"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evomix.artifacts import read_json
 
-REGRET_SHARE = 0.3
+REGRET_SHARE = 0.2
 """Variance of a choice's regret over the square of the regret its response surface expects.
 
 Registered in PROTOCOL.md. The surface's expectation is cautious (its prior is wide): in simulated tunings of 8 to 100
