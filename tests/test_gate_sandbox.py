@@ -22,6 +22,8 @@ from evomix.gate import sandbox
 from evomix.gate.syscalls import build_filter
 
 BREAKOUT = Path(__file__).parent / "programs" / "hostile" / "breakout.py"
+UMASK = os.umask(0)
+os.umask(UMASK)
 ALLOWED_WITHOUT = {
     "landlock": {"read a file of the user", "read /etc/passwd", "write outside", "list the root folder"},
     "seccomp": {"fork", "send by UDP", "socket pair", "memory file", "outlive the launcher"},
@@ -109,7 +111,7 @@ def test_the_sandbox_passes_work_through(tmp_path: Path) -> None:
         import os, sys, threading
         from pathlib import Path
         Path(os.environ["HOME"], "out.txt").write_text("written")
-        os.chmod(Path(os.environ["HOME"], "out.txt"), 0o644)
+        os.chmod(os.open(Path(os.environ["HOME"], "private"), os.O_CREAT, 0o600), 0o644)
         worker = threading.Thread(target=lambda: print("from a thread"))
         worker.start(); worker.join()
         print("to stderr \\x1b]0;title\\x07", file=sys.stderr)
@@ -119,6 +121,7 @@ def test_the_sandbox_passes_work_through(tmp_path: Path) -> None:
     )
     assert result.returncode == 3
     assert (tmp_path / "scratch" / "out.txt").read_text() == "written"
+    assert (tmp_path / "scratch" / "private").stat().st_mode & 0o777 == 0o666 & ~UMASK
     assert b"from a thread" in result.stdout
     assert b"\x1b" not in result.stderr
     assert "PYTHONPATH" not in result.stdout.decode()
@@ -252,6 +255,21 @@ def test_a_killed_launcher_leaves_no_orphan(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert gone(child)
+
+
+def test_a_terminal_is_passed_on_as_a_terminal_without_its_dangerous_sequences(tmp_path: Path) -> None:
+    """Run the launcher on a pseudo-terminal: the child sees a terminal, and what reaches ours is cleaned."""
+    script, scratch = tmp_path / "child.py", tmp_path / "scratch"
+    script.write_text("import sys; sys.stderr.write(f'{sys.stderr.isatty()} \\x1b[A\\x1b]0;title\\x07\\x1b[2J\\r')")
+    scratch.mkdir()
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", PARENT, str(script), str(scratch)]
+    subprocess.run(command, stderr=theirs, stdout=subprocess.DEVNULL, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 12)
+    os.close(ours)
+    assert b"True \x1b[A" in shown
+    assert shown.count(b"\x1b") == 1
 
 
 def test_the_filter_exists_for_both_machines() -> None:

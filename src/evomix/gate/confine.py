@@ -158,7 +158,8 @@ def confine(policy: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     """Confine this process, report the layers on the inherited descriptor, and become the target."""
     policy = json.loads(sys.argv[1])
-    sys.path.append(policy["source"])
+    packages = [place for place, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))]
+    sys.path.insert(min(packages, default=len(sys.path)), policy["source"])  # the launcher's evomix, not another one
     layers = confine(policy)
     with open(policy["report"], "w", encoding="utf-8") as report:
         json.dump(layers, report)

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 import termios
@@ -135,6 +136,7 @@ def run(
             kept = supervisor.collect({"report": report, "stdout": process.stdout.fileno(), "stderr": ours}, shown)
         if channel:
             channel.join()
+    _open_modes(scratch)
     layers = _layers(kept["report"])
     for name in settings.require:
         if supervisor.stopped is None and not layers.get(name, "").startswith("active"):
@@ -151,6 +153,18 @@ def run(
         stdout=kept["stdout"],
         stderr=kept["stderr"],
     )
+
+
+def _open_modes(scratch: Path) -> None:
+    """Give the files that the child made the usual mode: its own calls that set modes do nothing (see `syscalls`)."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for folder, _, names in os.walk(scratch):
+        for name in names:
+            path = os.path.join(folder, name)
+            state = os.lstat(path)
+            if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and stat.S_IMODE(state.st_mode) == 0o600:
+                os.chmod(path, 0o666 & ~umask)
 
 
 def _terminal() -> tuple[int, int]:
