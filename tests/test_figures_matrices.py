@@ -76,12 +76,14 @@ def test_matrices_of_softmax_are_causal_row_stochastic_and_named_by_tokens(run: 
     assert TEXT.startswith("".join(words))
 
 
+@pytest.mark.slow
 def test_same_run_gives_same_bytes(run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         make(run, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_code_that_raises_in_the_sandbox_is_one_sentence(run: Path, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(1)}, weights)

@@ -30,10 +30,10 @@ from figures_study import (
     SEEDS,
     STANDARD,
     VALIDATION_SIZE,
+    finished_study,
     write_analysis,
     write_run,
     write_sections,
-    write_study,
     write_trainings,
 )
 
@@ -77,8 +77,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of which two figures of the first framework and one of the study are drawn."""
-    root = tmp_path_factory.mktemp("study")
-    write_study(root)
+    root = finished_study(tmp_path_factory.getbasetemp())
     for name, framework in (("per_seed", FRAMEWORKS[0]), ("lineage", FRAMEWORKS[0]), ("comparison", None)):
         draw(name, root, root / catalogue.stem(name, framework), framework)
     return root

@@ -163,15 +163,37 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
 )
 
+ON_DEMAND: tuple[Entry, ...] = (
+    Entry(
+        "horizon",
+        "Would a shorter training have chosen the same?",
+        "Where rank correlation and the order of pairs fall well below one, candidates judged after that share of "
+        "training would have been chosen by luck.",
+        SEARCH,
+        True,
+        (Input("horizon/{framework}.json"),),
+    ),
+    Entry(
+        "calibration",
+        "Calibration of the analysis",
+        "The verdicts can be trusted where the rates of wrong claims stay at the dotted level, p-values without an "
+        "effect are flat, and simulated power lies on the formula.",
+        COMPARISON,
+        False,
+        (Input("calibration.json"),),
+    ),
+)
+"""Figures of phases that a study runs only when asked; the report shows them where they have been drawn."""
+
 
 def names() -> list[str]:
     """Return the names of all figures, in reading order."""
-    return [entry.name for entry in CATALOGUE]
+    return [entry.name for entry in CATALOGUE + ON_DEMAND]
 
 
 def find(name: str) -> Entry:
     """Return the entry called `name`; KeyError when there is none."""
-    return {entry.name: entry for entry in CATALOGUE}[name]
+    return {entry.name: entry for entry in CATALOGUE + ON_DEMAND}[name]
 
 
 def stem(name: str, framework: str | None = None) -> str:
@@ -203,5 +225,5 @@ def inputs(name: str, config: Config, framework: str | None = None) -> list[str]
 
 def captions() -> str:
     """Return workflow/report/figure.rst, the captions of `snakemake --report`: one sentence per figure."""
-    lines = "".join(f'  "{entry.name}": "{entry.caption}",\n' for entry in CATALOGUE)
+    lines = "".join(f'  "{entry.name}": "{entry.caption}",\n' for entry in CATALOGUE + ON_DEMAND)
     return f"{{% set captions = {{\n{lines}}} %}}{{{{ captions[snakemake.wildcards.figure] }}}}\n"

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evomix.figures import style
 from evomix.figures.naming import words
-from evomix.figures.search import by_arm, reference, winner
+from evomix.figures.search import ancestry, by_arm, reference, winner
 from evomix.figures.tree import Results
 
 SEED = "standard"
@@ -40,16 +40,6 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
         depth=[depth[name] for name in order],
         lane=[lane[name] for name in order],
     )
-
-
-def ancestry(frame: pd.DataFrame, name: str | None) -> list[str]:
-    """Return `name` and its ancestors up to the seed."""
-    parent = dict(zip(frame["id"], frame["parent"], strict=True))
-    path = []
-    while name is not None and name in parent:
-        path.append(name)
-        name = parent[name]
-    return path
 
 
 def _tree(axes: Axes, tree: pd.DataFrame, path: list[str], level: float) -> None:

@@ -82,3 +82,13 @@ def winner(results: Results, framework: str, arm: str, frame: pd.DataFrame) -> s
         return str(selection["chosen"]["id"]) if selection["chosen"] else None
     accepted = frame.dropna(subset="fitness")
     return None if accepted.empty else str(accepted["id"].iloc[int(accepted["fitness"].argmax())])
+
+
+def ancestry(frame: pd.DataFrame, name: str | None) -> list[str]:
+    """Return `name` and its ancestors up to the seed."""
+    parent = dict(zip(frame["id"], frame["parent"], strict=True))
+    path = []
+    while name is not None and name in parent:
+        path.append(name)
+        name = parent[name]
+    return path

@@ -9,6 +9,7 @@ from typing import Any
 
 from evomix.figures import catalogue
 from evomix.figures.naming import words
+from evomix.figures.search import ancestry, by_arm, winner
 from evomix.figures.tree import Results
 from evomix.report.diff import Line, difference, highlight, plain
 from evomix.report.table import Table
@@ -56,6 +57,7 @@ class FrameworkPage:
     strong: list[dict[str, Any]]
     warnings: list[str]
     groups: list[tuple[str, list[Drawing]]]
+    edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
     tables: list[Table]
@@ -118,7 +120,7 @@ def drawing(results: Results, entry: catalogue.Entry, framework: str | None) -> 
 
 def _groups(results: Results, framework: str) -> list[tuple[str, list[Drawing]]]:
     found: dict[str, list[Drawing]] = {group: [] for group in _GROUPS}
-    for entry in catalogue.CATALOGUE:
+    for entry in catalogue.CATALOGUE + catalogue.ON_DEMAND:
         figure = drawing(results, entry, framework) if entry.per_framework else None
         if figure:
             found[entry.group].append(figure)
@@ -136,6 +138,15 @@ def _pending(results: Results, framework: str) -> str:
     return f"{done} of {wanted} runs of the paired comparison have ended; the verdict waits for all of them."
 
 
+def _edits(results: Results, framework: str) -> list[tuple[int, str, float]]:
+    """Return number, change and fitness of every step from the seed to the frozen candidate, in order."""
+    for arm, frame in by_arm(results, framework).items():
+        steps = frame.set_index("id").loc[ancestry(frame, winner(results, framework, arm, frame))[::-1]]
+        columns = (steps["iteration"], steps["changes"], steps["fitness"])
+        return [(int(number), str(change), float(value)) for number, change, value in zip(*columns, strict=True)]
+    return []
+
+
 def framework_page(results: Results, framework: str, own: list[Table]) -> FrameworkPage:
     """Gather everything about one framework; `own` are the study's tables, filtered here."""
     found = results.json(f"validation/{framework}.json")
@@ -150,6 +161,7 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         strong=found["strong_criteria"] if found else [],
         warnings=found["warnings"] if found else [],
         groups=_groups(results, framework),
+        edits=_edits(results, framework),
         difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
         tables=[table for table in (item.only(framework) for item in own) if len(table.rows)],
@@ -210,7 +222,8 @@ def gather(results: Results) -> Study:
     frameworks = results.frameworks()
     section, policy = results.section("validation"), results.section("policy")
     own = [collect(results) for collect in TABLES.values()]
-    figures = [drawing(results, entry, None) for entry in catalogue.CATALOGUE if not entry.per_framework]
+    every = catalogue.CATALOGUE + catalogue.ON_DEMAND
+    figures = [drawing(results, entry, None) for entry in every if not entry.per_framework]
     return Study(
         preset=policy.get("preset", "unknown"),
         policy=policy.get("policy", "unknown"),

@@ -189,3 +189,20 @@ def certificates(results: Results) -> Table:
 
 
 _CHECK = ("check", "layer", "value", "limit", "passed")
+
+
+def calibration(results: Results) -> Table:
+    """Return one row per promise of the analysis that simulated studies have tested."""
+    found = results.json("calibration.json") or {"table": []}
+    records = [row | {"low": row["ci"][0], "high": row["ci"][1]} for row in found["table"]]
+    columns: Columns = {
+        "name": ("what", "text"),
+        "estimate": ("simulated", "loss"),
+        "low": ("95 % Monte-Carlo interval from", "loss"),
+        "high": ("to", "loss"),
+        "promise": ("promised", "text"),
+        "verdict": ("verdict", "text"),
+        "studies": ("studies", "count"),
+    }
+    caption = "The analysis of this study, run on simulated studies whose truth is known."
+    return make("calibration", "Calibration", caption, columns, records)

@@ -21,6 +21,7 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "candidates": search_tables.candidates,
     "tuning": tables.tuning,
     "certificates": tables.certificates,
+    "calibration": tables.calibration,
     "costs": costs.costs,
     "study_costs": costs.study_costs,
 }
