@@ -45,6 +45,8 @@ for command in (
     analysis.fit_scaling_law,
     analysis.validate,
     analysis.compare_frameworks,
+    analysis.calibrate,
+    analysis.measure_horizon,
     analysis.verdicts,
     analysis.materialise_mixing,
     analysis.draw_figure,

@@ -212,6 +212,11 @@ class Validation(Settings):
     alpha: float = Field(0.05, gt=0, lt=0.5, description="two-sided level of the tests")
     relative_gain: float = Field(0.01, ge=0, description="success needs a relative gain in final loss above this")
     agreement: float = Field(0.7, gt=0, le=1, description="success needs this share of seeds to agree")
+    calibration_studies: int = Field(
+        2_000,
+        ge=20,
+        description="simulated studies of each kind by which target `calibration.json` checks the analysis",
+    )
     equivalence: float = Field(
         0.05,
         gt=0,
@@ -329,11 +334,13 @@ def sections(config: Config) -> dict[str, str]:
         "search-finalists": {"seeds": evolution.finalist_seeds, "shard": "selection"},
         "scaling": config.scaling.model_dump(mode="json"),
         "validation": {
-            "validation": config.validation.model_dump(mode="json"),
+            "validation": config.validation.model_dump(mode="json", exclude={"calibration_studies"}),
             "frameworks": config.frameworks,
             "policy": config.tuning.policy,
             "preset": config.preset,
+            "arm": evolution.arms[0],
         },
+        "calibration": {"studies": config.validation.calibration_studies},
         **{f"size-{name}": size.model_dump(mode="json") for name, size in config.sizes.items()},
     }
     return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from evomix.artifacts import digest_file, digest_text, read_json, write_json
-from evomix.config import Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
+from evomix.config import Arm, Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
 from evomix.errors import UserError
 
 Shard = Literal["train", "search", "selection", "test"]
@@ -193,6 +193,18 @@ class ValidationSection(PolicySection):
 
     validation: Validation
     frameworks: list[Framework]
+    arm: Arm
+
+    def tunings(self, results: Path, variant: str) -> dict[str, Path]:
+        """Return framework → best.json by which a variant was tuned, under a results folder."""
+        tuned = "standard" if self.policy == "shared" else variant
+        return {name: results / f"tuning/{name}/{tuned}/best.json" for name in self.frameworks}
+
+
+class CalibrationSection(Settings):
+    """How large the calibration is: the file config/calibration.json."""
+
+    studies: int
 
 
 def load_section(path: Path, kind: type[SettingsType]) -> SettingsType:

@@ -49,6 +49,7 @@ LAST_WAVE = study.evolution.waves
 FINALISTS = range(1, study.evolution.finalists + 1)
 WORKERS = range(study.tuning.workers)
 VARIANTS = ["standard", "evolved"]
+TUNED = ["standard"] if study.tuning.policy == "shared" else VARIANTS
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
 

@@ -5,6 +5,11 @@ rule compare_frameworks:
     """Compare the evolved variants across frameworks."""
     input:
         section=section("validation"),
+        tunings=expand(
+            "<results>/tuning/{framework}/{variant}/best.json",
+            framework=study.frameworks,
+            variant=TUNED[-1],
+        ),
         summaries=expand(
             summaries("evolved", study.validation.size, study.validation.seeds),
             framework=study.frameworks,
@@ -17,8 +22,9 @@ rule compare_frameworks:
         "../../envs/analysis.yaml"
     params:
         code=fingerprint("evomix.statistics.comparison"),
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
     message:
         "Comparing the frameworks"
     shell:
-        "python -m evomix compare-frameworks {input.summaries} --section {input.section} "
+        "python -m evomix compare-frameworks {input.summaries} --section {input.section} --results {params.results} "
         "--output {output} 2>&1 | tee {log}"

@@ -273,3 +273,22 @@ rule select:
     shell:
         "python -m evomix select {input.evaluations} --finalists {input.finalists} --spec {input.spec} "
         "--standard {input.standard} --mechanism {output.mechanism} --output {output.selection} 2>&1 | tee {log}"
+
+
+rule measure_horizon:
+    """Would a shorter training have chosen another winner? From the curves of all trained candidates."""
+    input:
+        search_evaluations(),
+    output:
+        "<results>/evolution/{framework}/{arm}/horizon.json",
+    log:
+        "<logs>/evolution/{framework}/{arm}/measure_horizon.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.statistics.horizon"),
+        size=study.evolution.sizes[-1],
+    message:
+        "Horizon fidelity of arm {wildcards.arm} of {wildcards.framework}"
+    shell:
+        "python -m evomix measure-horizon {input} --size-name {params.size} --output {output} 2>&1 | tee {log}"

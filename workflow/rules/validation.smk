@@ -7,6 +7,18 @@ rule validate:
         section=section("validation"),
         protocol="PROTOCOL.md",
         scaling=expand("<results>/scaling/{framework}.json", framework=study.frameworks),
+        tunings=expand(
+            "<results>/tuning/{framework}/{variant}/best.json",
+            framework=study.frameworks,
+            variant=TUNED,
+        ),
+        selections=expand(
+            f"<results>/evolution/{{framework}}/{ARMS[0]}/selection.json",
+            framework=study.frameworks,
+        ),
+        rescorings=expand(
+            "<results>/rescoring/{framework}/evolved.json", framework=study.frameworks
+        ),
         summaries=expand(
             summaries(VARIANTS, study.validation.size, study.validation.seeds),
             framework=study.frameworks,
@@ -19,10 +31,31 @@ rule validate:
         "../../envs/analysis.yaml"
     params:
         code=fingerprint("evomix.statistics.validation"),
-        scaling=lambda wildcards, input: str(Path(input.scaling[0]).parent),
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
         folder=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Validating standard against evolved"
     shell:
         "python -m evomix validate {input.summaries} --section {input.section} "
-        "--scaling {params.scaling} --output {params.folder} 2>&1 | tee {log}"
+        "--results {params.results} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule calibrate:
+    """Send simulated studies through the very same analysis: do its error rates hold?"""
+    input:
+        section=section("validation"),
+        tuning=section("tuning"),
+        calibration=section("calibration"),
+    output:
+        "<results>/calibration.json",
+    log:
+        "<logs>/validation/calibrate.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.statistics.calibration"),
+    message:
+        "Calibrating the analysis on simulated studies"
+    shell:
+        "python -m evomix calibrate --section {input.section} --tuning {input.tuning} "
+        "--calibration {input.calibration} --output {output} 2>&1 | tee {log}"

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from evomix import config as settings
 from evomix import specs
 from evomix.artifacts import read_json, write_text
 from evomix.commands.options import FrameworkName, Output, Section, Target, framework_of
 from evomix.errors import UserError
+
+Results = Annotated[Path, typer.Option("--results", help="results folder of the study")]
 
 
 def fit_scaling_law(summaries: list[Path], framework: FrameworkName, section: Section, output: Output) -> None:
@@ -21,35 +24,74 @@ def fit_scaling_law(summaries: list[Path], framework: FrameworkName, section: Se
     scaling_law.fit(framework_of(framework), summaries, output, preset=labels.preset, tuning_policy=labels.policy)
 
 
-def validate(
-    summaries: list[Path],
-    section: Section,
-    scaling: Annotated[Path, typer.Option("--scaling", help="folder of the scaling laws")],
-    output: Output,
-) -> None:
+def validate(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
     """Write the paired validation of every framework into the folder OUTPUT."""
     from evomix.statistics import validation
 
     study = specs.load_section(section, specs.ValidationSection)
+    tuned = {variant: study.tunings(results, variant) for variant in ("standard", "evolved")}
+    names = study.frameworks
     validation.validate(
         study.validation,
-        study.frameworks,
+        names,
         summaries,
-        {framework: scaling / f"{framework}.json" for framework in study.frameworks},
+        {name: results / f"scaling/{name}.json" for name in names},
         output,
+        tunings={name: {variant: files[name] for variant, files in tuned.items()} for name in names},
+        selections={name: results / f"evolution/{name}/{study.arm}/selection.json" for name in names},
+        rescorings={name: results / f"rescoring/{name}/evolved.json" for name in names},
         preset=study.preset,
         tuning_policy=study.policy,
     )
 
 
-def compare_frameworks(summaries: list[Path], section: Section, output: Output) -> None:
+def compare_frameworks(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
     """Compare the evolved variants of all frameworks on shared seeds."""
     from evomix.statistics import comparison
 
     study = specs.load_section(section, specs.ValidationSection)
     comparison.compare(
-        study.validation, study.frameworks, summaries, output, preset=study.preset, tuning_policy=study.policy
+        study.validation,
+        study.frameworks,
+        summaries,
+        output,
+        tunings=study.tunings(results, "evolved"),
+        preset=study.preset,
+        tuning_policy=study.policy,
     )
+
+
+def calibrate(
+    section: Section,
+    tuning: Annotated[Path, typer.Option("--tuning", help="section file `tuning`")],
+    size: Annotated[Path, typer.Option("--calibration", help="section file `calibration`")],
+    output: Output,
+) -> None:
+    """Send simulated studies through the analysis and write its error rates."""
+    from evomix.statistics import calibration
+
+    study = specs.load_section(section, specs.ValidationSection)
+    calibration.calibrate(
+        study.validation,
+        list(study.frameworks),
+        specs.load_section(tuning, settings.Tuning),
+        output,
+        studies=specs.load_section(size, specs.CalibrationSection).studies,
+        preset=study.preset,
+    )
+
+
+def measure_horizon(evaluations: list[Path], size: Annotated[str, typer.Option("--size-name")], output: Output) -> None:
+    """Would a shorter training have ranked the trained candidates alike? From the curves of one size."""
+    from evomix.statistics import horizon
+
+    curves = {
+        f"{path.parents[1].name}/{path.parent.name}": curve
+        for path in evaluations
+        for curve in sorted((path.parent / "training" / size).glob("seed_*/curve.parquet"))[:1]
+        if read_json(path, "evaluation")["losses"].get(size)
+    }
+    horizon.horizon(list(curves.values()), list(curves), output)
 
 
 def verdicts(results: Path) -> None:
@@ -80,7 +122,7 @@ def materialise_mixing(
 def draw_figure(
     name: str,
     view: Annotated[str, typer.Option("--view", help="a framework, or `study` for figures over all of them")],
-    results: Annotated[Path, typer.Option("--results", help="results folder")],
+    results: Results,
 ) -> None:
     """Draw one figure as SVG, PDF and PNG, with its numbers as CSV."""
     from evomix.figures import catalogue, draw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,19 @@ def observation(summary: dict[str, Any], where: str) -> Observation:
         total_parameters=int(summary["parameters"]["total"]),
         flops_per_token=float(summary["flops_per_token"]),
     )
+
+
+def distrust(
+    observations: Iterable[Observation], framework: str, variant: str, rescoring: dict[str, Any]
+) -> list[Observation]:
+    """Return the observations with runs of a variant marked `untrusted`, without a loss, where re-measuring failed."""
+    refuted = {run["seed"] for run in rescoring["runs"] if not run["passed"]}
+    return [
+        replace(item, status="untrusted", loss=math.nan, bits_per_byte=math.nan)
+        if (item.framework, item.variant) == (framework, variant) and item.seed in refuted
+        else item
+        for item in observations
+    ]
 
 
 def read_observations(summaries: Iterable[Path]) -> list[Observation]:

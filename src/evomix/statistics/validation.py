@@ -14,7 +14,7 @@ from evomix.config import Validation
 from evomix.provenance import provenance
 from evomix.statistics import tuning_noise, verdict
 from evomix.statistics.criteria import all_met, strong_criteria, success_criteria
-from evomix.statistics.observations import Observation, bits, losses, read_observations, require_seeds, select
+from evomix.statistics.observations import Observation, bits, distrust, losses, read_observations, require_seeds, select
 from evomix.statistics.paired import paired_t
 from evomix.statistics.paired_study import DIVERGED_RULE, Pairs, analyse
 from evomix.statistics.registration import registration
@@ -92,6 +92,7 @@ def validate(
     *,
     tunings: Mapping[str, Mapping[str, Path]] | None = None,
     selections: Mapping[str, Path] | None = None,
+    rescorings: Mapping[str, Path] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
     variants: tuple[str, str] = ARMS,
@@ -100,10 +101,13 @@ def validate(
 
     `summaries` are training summaries (may hold more than needed); `scaling` maps a framework to its scaling JSON.
     `tunings` maps a framework to {"standard": best.json, "evolved": best.json}, whose noise widens the error of the
-    comparison; `selections` maps it to its selection.json, whose claims are set beside the result. `variants` names the
-    variants in the roles standard and evolved. UserError when a run is missing.
+    comparison; `selections` maps it to its selection.json, whose claims are set beside the result; `rescorings` maps it
+    to the trusted re-measurement of the evolved runs: one that confirms no loss makes the run count as diverged.
+    `variants` names the variants in the roles standard and evolved. UserError when a run is missing.
     """
     observations = read_observations(summaries)
+    for framework, path in (rescorings or {}).items():
+        observations = distrust(observations, framework, variants[1], read_json(path, "rescoring"))
     laws = {framework: read_json(path, "scaling") for framework, path in scaling.items()}
     runs: dict[str, dict[str, list[Observation]]] = {}
     for framework in frameworks:
