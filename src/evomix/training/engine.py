@@ -25,6 +25,7 @@ from evomix.streams import derive
 from evomix.training import checkpoint
 from evomix.training.book import Book
 from evomix.training.finished import MODULE, finished_summary
+from evomix.training.graph import capture
 from evomix.training.inputs import Batches, check_corpus, load_mechanism, open_device, use_threads
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
@@ -214,5 +215,6 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         trainer, batches, dispatches = prepare(spec)
-        Session([Book(spec, folder)], trainer, [batches], "solo", dispatches, began).train(stop)
+        stepper = capture(trainer, [batches.read(step) for step in range(2)])
+        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began).train(stop)
     return read_json(Path(folder) / "summary.json", "training")

@@ -30,6 +30,7 @@ from evomix.specs import RunSpec
 from evomix.training.book import Book
 from evomix.training.engine import Session, prepare, train
 from evomix.training.finished import finished_summary
+from evomix.training.graph import capture
 from evomix.training.head import head_loss
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
@@ -111,7 +112,18 @@ class Stack:
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step `step` (0-based) on tokens (R, B, T+1); return losses and gradient norms (R,) without waiting."""
-        changing = self.flat.new_tensor([coefficients(optimisation, step) for optimisation in self.optimisations])
+        return self.compute(tokens, self.changing(step))
+
+    def changing(self, step: int) -> torch.Tensor:
+        """Return the coefficients (R, 3) of step `step` on the device."""
+        return self.flat.new_tensor([coefficients(optimisation, step) for optimisation in self.optimisations])
+
+    def generators(self) -> list[torch.Generator]:
+        """Return the generators that a step draws from."""
+        return self.streams
+
+    def compute(self, tokens: torch.Tensor, changing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do the device work of one step with the given coefficients."""
         self.gradients.zero_()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             hidden_RBTD = self._hidden(tokens[..., :-1])
@@ -218,4 +230,6 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         stack = Stack([item[0] for item in fresh])
         books = [Book(spec, folder) for spec, folder in runs]
         kind = f"stack of {len(runs)}"
-        Session(books, stack, [item[1] for item in fresh], kind, dispatches, began).train(stop)
+        feeds = [item[1] for item in fresh]
+        stepper = capture(stack, [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)])
+        Session(books, stepper, feeds, kind, dispatches, began).train(stop)

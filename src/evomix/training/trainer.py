@@ -56,9 +56,20 @@ class Trainer:
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step `step` (0-based) on tokens (B, T+1); return loss and gradient norm (0-d tensors) without waiting."""
-        changing = self.memory.parameters.new_tensor(coefficients(self.optimisation, step))
+        return self.compute(tokens, self.changing(step))
+
+    def changing(self, step: int) -> torch.Tensor:
+        """Return the coefficients (3,) of step `step` on the device."""
+        return self.memory.parameters.new_tensor(coefficients(self.optimisation, step))
+
+    def compute(self, tokens: torch.Tensor, changing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do the device work of one step with the given coefficients."""
         loss = self.gradients(tokens)
         return loss, self.optimizer.step(changing).squeeze()
+
+    def generators(self) -> list[torch.Generator]:
+        """Return the generators that a step draws from."""
+        return [self.dropout]
 
     def model_of(self, run: int) -> Transformer:
         """Return the model of the only run."""
