@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 SNAKEMAKE = snakemake --profile profiles/local --cores $(CORES) \
             $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
 
-.PHONY: help env demo test check report why clean
+.PHONY: help env demo test check report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

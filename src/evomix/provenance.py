@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from functools import cache
@@ -17,12 +16,7 @@ PACKAGES = ("torch", "numpy", "scipy", "statsmodels", "optuna", "openevolve", "t
 
 @cache
 def commit() -> str:
-    """Return the git commit of the code, with `+changes` for an edited tree, or `unknown` outside git.
-
-    The sandbox cannot run git: there the trusted side hands its answer on in EVOMIX_COMMIT.
-    """
-    if "EVOMIX_COMMIT" in os.environ:
-        return os.environ["EVOMIX_COMMIT"]
+    """Return the git commit of the code, with `+changes` for an edited tree, or `unknown` outside git."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
