@@ -66,10 +66,13 @@ def test_same_spec_gives_same_bytes_and_is_not_trained_twice(
     assert again["loss"] != first["loss"]
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"weight_decay": 0.5}, {"clip": 0.01}, {"dropout": 0.0}])
-def test_every_knob_reaches_the_training(change: dict[str, float], stats: Path, tmp_path: Path) -> None:
-    base = engine.train(make_spec(stats), tmp_path / "base")
-    assert engine.train(make_spec(stats, **change), tmp_path / "changed")["loss"] != base["loss"]
+def test_every_knob_reaches_the_training(stats: Path, tmp_path: Path) -> None:
+    changes: list[dict[str, float]] = [{}, {"seed": 4}, {"weight_decay": 0.5}, {"clip": 0.01}, {"dropout": 0.0}]
+    losses = {
+        engine.train(make_spec(stats, steps=20, **change), tmp_path / str(number))["loss"]
+        for number, change in enumerate(changes)
+    }
+    assert len(losses) == len(changes)
 
 
 def test_bfloat16_run_stays_close(stats: Path, tmp_path: Path) -> None:

@@ -47,9 +47,14 @@ def make_batches(steps: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "steps", "tolerance"), [(torch.float64, 80, 1e-9), (torch.float32, 200, 1e-4)], ids=["fp64", "fp32"]
+    ("framework", "dtype", "steps", "tolerance"),
+    [
+        ("coefficient_dynamics", torch.float64, 80, 1e-9),
+        ("test_time_regression", torch.float64, 80, 1e-9),
+        ("matrix_mixer", torch.float64, 80, 1e-9),
+        ("matrix_mixer", torch.float32, 200, 1e-4),
+    ],
 )
-@pytest.mark.parametrize("framework", ["coefficient_dynamics", "test_time_regression", "matrix_mixer"])
 def test_engine_equals_plain_loop(framework: str, dtype: torch.dtype, steps: int, tolerance: float) -> None:
     optimisation = Optimisation(
         steps=steps, batch_size=4, learning_rate=2e-3, warmup_steps=10, weight_decay=0.1, clip=0.5
