@@ -246,7 +246,9 @@ def write_on_demand(root: Path) -> None:
     """Write horizons with the real statistics, and a calibration of two rows."""
     for framework in FRAMEWORKS:
         curves = sorted((root / "training" / framework / "standard").glob("*/*/curve.parquet"))
-        horizon(curves, [str(number) for number in range(len(curves))], root / "horizon" / f"{framework}.json")
+        names = [str(number) for number in range(len(curves))]
+        for arm in ("guided", "random"):
+            horizon(curves, names, root / "evolution" / framework / arm / "horizon.json")
     row = {"estimate": 0.045, "ci": [0.036, 0.055], "studies": 2_000, "promise": "at most 0.05", "verdict": "holds"}
     names = ("false rejections, hyper-parameters known", "any false rejection of 3 after Holm, full protocol")
     curve = [{"d_z": d_z, "simulated": d_z / 2, "ci": [d_z / 2, d_z / 2 + 0.02], "formula": d_z / 2} for d_z in (0, 1)]

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evomix.artifacts import read_table
+from evomix.artifacts import read_json, read_table, write_json
 from evomix.config import Config, load_config
 from evomix.errors import UserError
 from evomix.figures import catalogue, style
@@ -131,12 +131,27 @@ def test_missing_phase_is_said_and_not_drawn_as_empty_axes(name: str, tmp_path: 
 def test_gains_are_standard_minus_evolved_and_diverged_seeds_read_null(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "study")
     write_run(tmp_path / "study", FRAMEWORK, "evolved", VALIDATION_SIZE, SEEDS[1], diverged=True)
+    (tmp_path / "study" / "validation" / f"{FRAMEWORK}.json").unlink()
     draw("per_seed", tmp_path / "study", tmp_path / "figure", FRAMEWORK)
     shown = pd.read_csv(tmp_path / "figure.csv").set_index("seed")
     loss = [final_loss(FRAMEWORK, variant, VALIDATION_SIZE, SEEDS[0]) for variant in ("standard", "evolved")]
     assert shown.loc[SEEDS[0], "gain"] == pytest.approx(loss[0] - loss[1], abs=1e-8)
     assert pd.isna(shown.loc[SEEDS[1], "gain"])
+    assert shown.loc[SEEDS[1], "status"] == "evolved diverged"
     draw("box_plot", tmp_path / "study", tmp_path / "box", FRAMEWORK)
+
+
+def test_judged_losses_win_over_reported_ones(study: Path, tmp_path: Path) -> None:
+    """Where the validation distrusts a run, the figures do too."""
+    shutil.copytree(study / "config", tmp_path / "config")
+    record = read_json(study / "validation" / f"{FRAMEWORK}.json", "validation")
+    record["per_seed"][0] |= {"evolved": None, "difference": None, "evolved_status": "untrusted"}
+    del record["schema"], record["schema_version"]
+    write_json(tmp_path / "validation" / f"{FRAMEWORK}.json", "validation", record)
+    pairs = Results(tmp_path).pairs(FRAMEWORK).set_index("seed")
+    assert pd.isna(pairs.loc[SEEDS[0], "gain"])
+    assert pairs.loc[SEEDS[0], "status"] == "evolved untrusted"
+    assert Results(tmp_path).gain_interval(FRAMEWORK)[1:] == tuple(record["difference"]["ci"])
 
 
 def test_runs_of_another_config_are_not_shown(study: Path, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class Entry:
     inputs: tuple[Input, ...]
 
 
-_VALIDATION = Input("config/validation.json")
+_SECTION = Input("config/validation.json")
+_VALIDATION = (_SECTION, Input("validation/{framework}.json"), Input(_SUMMARY, "validation"))
 
 SEARCH, COMPARISON, MECHANISM, TUNING = "Search", "Comparison", "Mechanism", "Tuning"
 
@@ -61,7 +62,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "of zero; one long bar is luck.",
         COMPARISON,
         True,
-        (_VALIDATION, Input(_SUMMARY, "validation")),
+        _VALIDATION,
     ),
     Entry(
         "box_plot",
@@ -70,7 +71,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "overlap of the boxes, is what the paired test sees.",
         COMPARISON,
         True,
-        (_VALIDATION, Input(_SUMMARY, "validation")),
+        _VALIDATION,
     ),
     Entry(
         "training_curves",
@@ -79,7 +80,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "variants where the curves end.",
         COMPARISON,
         True,
-        (_VALIDATION, Input(_SUMMARY, "validation"), Input(_CURVE, "validation")),
+        (_SECTION, Input(_SUMMARY, "validation"), Input(_CURVE, "validation")),
     ),
     Entry(
         "scaling_curves",
@@ -159,7 +160,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "shows whether it also gains most over its own standard.",
         COMPARISON,
         False,
-        (_VALIDATION, Input(_SUMMARY, "validation")),
+        _VALIDATION,
     ),
 )
 
@@ -171,7 +172,7 @@ ON_DEMAND: tuple[Entry, ...] = (
         "training would have been chosen by luck.",
         SEARCH,
         True,
-        (Input("horizon/{framework}.json"),),
+        (Input("evolution/{framework}/{arm}/horizon.json"),),
     ),
     Entry(
         "calibration",

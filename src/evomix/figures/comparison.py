@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from evomix.figures import style
+from evomix.figures.catalogue import VARIANTS
 from evomix.figures.intervals import mean_interval
 from evomix.figures.naming import words
 from evomix.figures.tree import Results
@@ -18,10 +19,11 @@ from evomix.figures.tree import Results
 def _rows(results: Results) -> pd.DataFrame:
     """Return one row per framework and quantity (standard, evolved, gain): mean with 95 % interval over seeds."""
     rows = [
-        (framework, quantity, *mean_interval(results.pairs(framework)[quantity]))
+        (framework, variant, *mean_interval(results.pairs(framework)[variant]))
         for framework in results.frameworks()
-        for quantity in ("standard", "evolved", "gain")
+        for variant in VARIANTS
     ]
+    rows += [(framework, "gain", *results.gain_interval(framework)) for framework in results.frameworks()]
     frame = pd.DataFrame(rows, columns=["framework", "quantity", "mean", "lower", "upper"])
     return frame.dropna(subset="mean")
 

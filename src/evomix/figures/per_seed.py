@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from evomix.figures import style
-from evomix.figures.intervals import mean_interval
 from evomix.figures.tree import Results
 
 
@@ -26,12 +25,12 @@ def draw(results: Results, output: Path, framework: str) -> None:
     axes.bar(
         gains["seed"].map(positions), scale * gains["gain"], width=0.62, color=colours, hatch=hatches, edgecolor="white"
     )
-    mean, low, high = mean_interval(gains["gain"])
+    mean, low, high = results.gain_interval(framework)
     axes.axhspan(scale * low, scale * high, color=style.INK, alpha=0.1, linewidth=0, label="95 % CI of the mean")
     axes.axhline(scale * mean, color=style.INK, linewidth=1, label=style.signed(f"mean {scale * mean:+.1f}"))
     axes.axhline(0, color=style.INK, linewidth=0.7)
-    for seed in pairs.loc[pairs["gain"].isna(), "seed"]:
-        axes.text(positions[seed], 0, "diverged ", rotation=90, ha="center", va="bottom", color=style.RED, fontsize=7)
+    for seed, status in pairs.loc[pairs["gain"].isna(), ["seed", "status"]].to_numpy():
+        axes.text(positions[seed], 0, f" {status}", rotation=90, ha="center", va="bottom", color=style.RED, fontsize=7)
     axes.set_xticks(range(len(pairs)), pairs["seed"])
     axes.set_xlabel("seed")
     axes.set_ylabel("gain over standard\n(10⁻³ nats/token, up is better)")

@@ -15,6 +15,8 @@ import pandas as pd
 from evomix.artifacts import read_table
 from evomix.config import Framework
 from evomix.errors import UserError
+from evomix.figures.catalogue import VARIANTS
+from evomix.figures.intervals import mean_interval
 
 FRAMEWORKS: tuple[str, ...] = get_args(Framework)
 RUN_COLUMNS = ("framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters")
@@ -101,14 +103,42 @@ class Results:
         return runs[runs["size"].isin(section.get("sizes", [])) & runs["seed"].isin(section.get("seeds", []))]
 
     def pairs(self, framework: str) -> pd.DataFrame:
-        """Return seed, standard, evolved (nats per token, NaN if diverged), gain and relative per validation seed.
+        """Return seed, standard, evolved (nats per token), gain, relative and status per validation seed.
 
-        gain = standard − evolved, so that positive is better; relative = gain / standard.
+        gain = standard − evolved, so that positive is better; relative = gain / standard. A run that diverged, or whose
+        loss a trusted re-measurement did not confirm, has no loss, and `status` says so. The losses are those that the
+        validation judged; before there is one, those that the trainings reported.
         """
-        wide = self.validation_runs(framework).pivot(index="seed", columns="variant", values="loss")
-        wide = wide.reindex(columns=["standard", "evolved"]).sort_index().reset_index()
+        record = self.json(f"validation/{framework}.json")
+        runs = self.validation_runs(framework)
+        if record is not None:
+            rows = pd.DataFrame(record["per_seed"])
+            states = {variant: rows[f"{variant}_status"] for variant in VARIANTS}
+            wide = rows[["seed", *VARIANTS]].astype(dict.fromkeys(VARIANTS, float))
+        else:
+            wide = runs.pivot(index="seed", columns="variant", values="loss").reindex(columns=list(VARIANTS))
+            told = runs.pivot(index="seed", columns="variant", values="status").reindex(columns=list(VARIANTS))
+            wide, told = wide.sort_index().reset_index(), told.sort_index().reset_index()
+            states = {variant: told[variant].fillna("missing") for variant in VARIANTS}
         wide.columns.name = None
-        return wide.assign(gain=wide["standard"] - wide["evolved"], relative=1 - wide["evolved"] / wide["standard"])
+        faults = [
+            ", ".join(f"{variant} {state}" for variant, state in zip(VARIANTS, row, strict=True) if state != "finished")
+            for row in zip(*states.values(), strict=True)
+        ]
+        gain, relative = wide["standard"] - wide["evolved"], 1 - wide["evolved"] / wide["standard"]
+        return wide.assign(gain=gain, relative=relative, status=faults)
+
+    def gain_interval(self, framework: str) -> tuple[float, float, float]:
+        """Return the mean paired gain with the interval that the validation claims (tuning noise included).
+
+        Before the validation: Student's interval over the seeds so far. NaN where it cannot be computed.
+        """
+        record = self.json(f"validation/{framework}.json")
+        if record is None:
+            return mean_interval(self.pairs(framework)["gain"])
+        found = record["difference"]["mean"], *record["difference"]["ci"]
+        mean, low, high = (float("nan") if value is None else float(value) for value in found)
+        return mean, low, high
 
     def curves(self, framework: str) -> pd.DataFrame:
         """Return the curves of all validation runs: variant, seed, step, train_loss, held_out_loss, learning_rate…"""

@@ -12,6 +12,7 @@ from evomix.figures.naming import words
 from evomix.figures.search import ancestry, by_arm, winner
 from evomix.figures.tree import Results
 from evomix.report.diff import Line, difference, highlight, plain
+from evomix.report.formats import sentence, show
 from evomix.report.table import Table
 from evomix.report.write_table import PER_FRAMEWORK, TABLES
 
@@ -57,6 +58,7 @@ class FrameworkPage:
     strong: list[dict[str, Any]]
     warnings: list[str]
     groups: list[tuple[str, list[Drawing]]]
+    remarks: list[str]
     edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
@@ -147,6 +149,23 @@ def _edits(results: Results, framework: str) -> list[tuple[int, str, float]]:
     return []
 
 
+def _remarks(results: Results, framework: str, found: dict[str, Any]) -> list[str]:
+    """Say what became of the search's promise, and whether the losses were confirmed by re-measuring."""
+    remarks = []
+    curse = found.get("winners_curse")
+    if curse and curse["found"]:
+        stages = (("search", "in the search"), ("selection", "on fresh seeds"), ("validation", "in the validation"))
+        gains = ", ".join(f"{show(curse[key], 'gain')} {where}" for key, where in stages)
+        remarks.append(f"Gain of the frozen candidate (nats/token): {gains}. What melts away is the winner's curse.")
+    elif curse:
+        remarks.append(sentence(f"The search froze nothing new: {curse['reason']}"))
+    runs = (results.json(f"rescoring/{framework}/evolved.json") or {}).get("runs", [])
+    if runs:
+        confirmed = sum(bool(run["passed"]) for run in runs)
+        remarks.append(f"A trusted process measured the losses again: {confirmed} of {len(runs)} runs are confirmed.")
+    return remarks
+
+
 def framework_page(results: Results, framework: str, own: list[Table]) -> FrameworkPage:
     """Gather everything about one framework; `own` are the study's tables, filtered here."""
     found = results.json(f"validation/{framework}.json")
@@ -161,6 +180,7 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         strong=found["strong_criteria"] if found else [],
         warnings=found["warnings"] if found else [],
         groups=_groups(results, framework),
+        remarks=_remarks(results, framework, found or {}),
         edits=_edits(results, framework),
         difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
@@ -212,8 +232,11 @@ def _provenance(results: Results, frameworks: list[str]) -> list[tuple[str, str]
 def _protocol_note(results: Results, frameworks: list[str]) -> str:
     for framework in frameworks:
         protocol = (results.json(f"validation/{framework}.json") or {}).get("protocol")
-        if protocol and protocol["departures"]:
-            return f"This preset departs from the registered protocol: {'; '.join(protocol['departures'])}."
+        if protocol:
+            notes = ["The protocol has been changed since it was registered."] if protocol["changed"] else []
+            if protocol["departures"]:
+                notes.append(f"This preset departs from the registered protocol: {'; '.join(protocol['departures'])}.")
+            return " ".join(notes)
     return ""
 
 

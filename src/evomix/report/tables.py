@@ -65,6 +65,7 @@ def per_seed(results: Results) -> Table:
         "evolved": ("evolved (nats/token)", "loss"),
         "gain": ("gain", "gain"),
         "relative": ("relative gain", "percent"),
+        "status": ("remark", "text"),
     }
     caption = "Final loss on the whole test shard. A diverged run has no loss and reads null."
     return make(
