@@ -248,9 +248,9 @@ def gather(results: Results) -> Study:
     every = catalogue.CATALOGUE + catalogue.ON_DEMAND
     figures = [drawing(results, entry, None) for entry in every if not entry.per_framework]
     return Study(
-        preset=policy.get("preset", "unknown"),
-        policy=policy.get("policy", "unknown"),
-        size=section.get("size", "unknown"),
+        preset=policy.get("preset", ""),
+        policy=policy.get("policy", ""),
+        size=section.get("size", ""),
         seeds=section.get("seeds", []),
         protocol_note=_protocol_note(results, frameworks),
         comparison=(results.json("comparison/frameworks.json") or {}).get("sentence", ""),
