@@ -110,12 +110,12 @@ def test_real_search(tmp_path: Path, framework: Framework) -> None:
     source = standard(framework)
     for name, spec in (("baseline", search.spec), ("finalists", search.finalists)):
         evaluate(spec, source, None, search.root / name, train=search.train, gate=search.gate)
-    search.run(2)
-    statuses = [outcome["status"] for outcome in search.state(2)["outcomes"]]
-    assert statuses.count("accepted") >= 3, [outcome["reason"] for outcome in search.state(2)["outcomes"]]
+    search.run(1)
+    statuses = [outcome["status"] for outcome in search.state(1)["outcomes"]]
+    assert "accepted" in statuses, [outcome["reason"] for outcome in search.state(1)["outcomes"]]
     before = {name: data for name, data in files(search.home).items() if "/training/" not in name}
-    for path in sorted((search.home / "wave_1").rglob("summary.json")):
+    for path in sorted((search.home / "wave_1" / "slot_0").rglob("summary.json")):
         path.unlink()
-    search.evaluate(1)
+    search.evaluate(1, [0])
     assert {name: data for name, data in files(search.home).items() if "/training/" not in name} == before
-    assert search.finish(2, finalists=1)["found"] is True
+    assert search.finish(1, finalists=1)["found"] is True

@@ -26,8 +26,6 @@ Gate = Callable[[Path], dict[str, Any]]
 NO_CANDIDATE = "# no candidate: "
 """First line of a candidate.py that stands for no mechanism; the status and the reason follow."""
 
-STATUSES = ("accepted", "refused", "failed", "diverged", "stopped")
-
 
 def evaluate(
     search: SearchSpec, candidate: Path, baseline: Path | None, folder: Path, *, train: Train, gate: Gate
@@ -183,7 +181,7 @@ def _run_spec(search: SearchSpec, candidate: Path, size: str, seed: int) -> RunS
 
 
 def _train(train: Train, spec: RunSpec, folder: Path, private: Sequence[Path]) -> dict[str, Any]:
-    """Train; an exception becomes a summary of status `failed`, unless it is the machine's or the user's (disk, files)."""
+    """Train; an exception becomes a summary of status `failed`, unless the machine or the user is at fault."""
     try:
         summary = train(spec, folder)
     except (UserError, OSError):

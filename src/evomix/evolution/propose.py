@@ -134,7 +134,7 @@ def _seed_program(state: dict[str, Any]) -> Individual:
     """Return the standard as the search began with it, whether or not the population still holds it."""
     seed = state["seeds"][0]
     name = seed["ids"][0]
-    return Individual(name, seed["source"], seed["candidate"], seed["score"], 0, "", seed["report"], 0, name, True)
+    return Individual(name, seed["source"], seed["candidate"], seed["score"], 0, "", seed["report"], 0, name)
 
 
 def _judge(item: _Open, draft: Draft, known: dict[str, str], framework: str) -> None:

@@ -41,7 +41,6 @@ class Individual:
     report: str
     generation: int
     original: str
-    is_seed: bool
 
 
 class _SortedSet(set[str]):
@@ -74,7 +73,6 @@ def _view(program: Program) -> Individual:
         report=str(report.get("evaluation", "")),
         generation=int(program.generation),
         original=program.metadata["original"],
-        is_seed=program.parent_id is None,
     )
 
 
@@ -124,14 +122,6 @@ class Population:
     def programs(self) -> list[Individual]:
         """All programs, in the order of their ids."""
         return [_view(program) for _, program in sorted(self._database.programs.items())]
-
-    def best(self) -> Individual:
-        """Return the program with the best score so far (the first in id order among equals)."""
-        return min(self.programs, key=lambda item: (-item.score, item.id))
-
-    def seeds(self) -> list[Individual]:
-        """Return the programs that the search began with, as far as they are still in the population."""
-        return [item for item in self.programs if item.is_seed]
 
     def add(
         self,
