@@ -24,11 +24,25 @@ HOSTILE = {**escapes.PROGRAMS, **tampering.PROGRAMS, **leaks.PROGRAMS}
 RUN_TIME = {
     name: item for name, item in HOSTILE.items() if not {"syntax", "sandbox"} & set(item.caught_by)
 }  # the rest is seen by syntax alone, or needs a sandbox of its own
-SAMPLE = [
-    "mean over the sequence", "only for large batches", "only in half precision", "behind a zero gate", "finite mask",
-    "mean over the batch", "silent buffer counter", "closure with memory", "detached values", "rare NaN",
-    "bias of the input", "buffer instead of parameters", "false structure",
-]  # fmt: skip
+SAMPLE = {
+    "behind a zero gate": "integrity.causality (float64)",
+    "only for large batches": "integrity.causality (large batch)",
+    "only in half precision": "integrity.causality (autocast)",
+    "length of the sequence": "integrity.prefix equality",
+    "mean over the batch": "integrity.batch independence",
+    "silent buffer counter": "integrity.object unchanged",
+    "closure with memory": "integrity.statelessness",
+    "dropout inside attention": "integrity.determinism",
+    "values overwritten": "integrity.inputs unchanged",
+    "tensors in a list": "integrity.registered tensors",
+    "detached values": "integrity.gradient of values",
+    "rare NaN": "integrity.finite",
+    "buffer instead of parameters": "budget.parameters (width 48, 2 layers)",
+    "false statement of cost": "budget.statement (width 48, 2 layers)",
+    "finite mask": "certificate.G3",
+    "false structure": "certificate.M2",
+}
+"""Cheat: the one check that must see it, so that every check is seen to work."""
 KEYS = {"check", "layer", "value", "limit", "passed", "hint"}
 
 
@@ -60,9 +74,11 @@ def assert_caught(programs: dict[str, Program], results: dict[str, Any]) -> None
 
 def test_a_sample_of_cheats_is_caught_and_honest_programs_are_not(tmp_path: Path) -> None:
     cheats = {name: RUN_TIME[name] for name in SAMPLE}
-    honest = {name: HONEST[name] for name in list(HONEST)[::8]}
+    honest = {name: HONEST[name] for name in list(HONEST)[::16]}
     results = run_batch({**cheats, **honest}, tmp_path)
     assert_caught(cheats, results)
+    for name, check in SAMPLE.items():
+        assert check in {item["check"] for item in results[name]["failed"]}, name
     assert {name: results[name]["failed"] for name in honest} == {name: [] for name in honest}
 
 
@@ -97,14 +113,20 @@ def test_what_never_ends_is_stopped(name: str, tmp_path: Path) -> None:
     assert {check["layer"] for check in record["checks"] if not check["passed"]} & set(item.caught_by)
 
 
-def test_an_accepted_record_says_what_was_checked(tmp_path: Path) -> None:
+def test_an_accepted_record_says_what_was_checked() -> None:
     path = library.standard("matrix_mixer")
     record = gate.gate(path, "matrix_mixer")
     assert record["accepted"]
     assert {check["layer"] for check in record["checks"]} == {"syntax", "integrity", "certificate"}
     assert all(check.keys() == KEYS and check["passed"] for check in record["checks"])
     assert set(record["layers"]) == {"environment", "process", "rlimits", "capabilities", "landlock", "seccomp"}
-    assert json.dumps(gate.gate(path, "matrix_mixer"), sort_keys=True) == json.dumps(record, sort_keys=True)
+
+
+@pytest.mark.slow
+def test_equal_files_have_equal_records() -> None:
+    path = library.standard("test_time_regression")
+    first, second = (json.dumps(gate.gate(path, "test_time_regression"), sort_keys=True) for _ in range(2))
+    assert first == second
 
 
 def test_the_command_prints_one_record_and_says_no_by_its_status(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SLOW = settings(max_examples=3, deadline=None, derandomize=True, suppress_health
 
 
 @given(honest())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_generated_programs_pass_the_syntax_gate(item: Program) -> None:
     assert syntax.check(item.source, item.framework) == []
     text = syntax.normalise(item.source, item.framework)
@@ -26,7 +26,7 @@ def test_generated_programs_pass_the_syntax_gate(item: Program) -> None:
 
 
 @given(honest(), st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_no_damage_to_a_program_makes_the_syntax_gate_raise(item: Program, data: st.DataObject) -> None:
     """Cut a piece out, or put one in anywhere: the answer is a list, and what is accepted can be normalised."""
     start = data.draw(st.integers(0, len(item.source)))
