@@ -33,5 +33,6 @@ rule all:
     default_target: True
     input:
         "<results>/report.html",
+        "<results>/tables",
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
         "<results>/comparison/frameworks.json",

@@ -50,6 +50,7 @@ for command in (
     analysis.verdicts,
     analysis.materialise_mixing,
     analysis.draw_figure,
+    analysis.write_tables,
     analysis.build_report,
     analysis.write_reference,
 ):

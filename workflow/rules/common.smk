@@ -6,10 +6,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from evomix.config import load_config, sections
+    from evomix.config import FRAMEWORKS, load_config
     from evomix.errors import UserError
     from evomix.figures import catalogue
     from evomix.fingerprint import fingerprint
+    from evomix.mechanisms.members import members
+    from evomix.sections import sections
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"{error}; run `make env` and use .venv/bin/snakemake"
@@ -49,14 +51,21 @@ LAST_WAVE = study.evolution.waves
 FINALISTS = range(1, study.evolution.finalists + 1)
 WORKERS = range(study.tuning.workers)
 VARIANTS = ["standard", "evolved"]
-TUNED = ["standard"] if study.tuning.policy == "shared" else VARIANTS
+PAIRS = {framework: study.validation.pair(framework) for framework in study.frameworks}
+GALLERY = [
+    (framework, member)
+    for framework in study.frameworks
+    for member in members(framework)
+]
+MEMBERS = sorted({member for framework in FRAMEWORKS for member in members(framework)})
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
 
 
 wildcard_constraints:
     framework="coefficient_dynamics|test_time_regression|matrix_mixer",
-    variant="standard|evolved",
+    variant="|".join([*VARIANTS, *MEMBERS]),
+    member="|".join(MEMBERS),
     arm="guided|random|best_of_n",
     size="[A-Za-z0-9][A-Za-z0-9.-]*",
     section="[a-z]+(-[A-Za-z0-9.-]+)?",
@@ -68,10 +77,11 @@ wildcard_constraints:
     rank=r"\d+",
 
 
-def summaries(variants, sizes, seeds):
-    """Return the training summaries of variants over sizes and seeds; the framework stays a wildcard."""
+def summaries(framework, variants, sizes, seeds):
+    """Return the training summaries of a framework's variants over sizes and seeds."""
     return expand(
-        "<results>/training/{{framework}}/{variant}/{size}/seed_{seed}/summary.json",
+        "<results>/training/{framework}/{variant}/{size}/seed_{seed}/summary.json",
+        framework=framework,
         variant=variants,
         size=sizes,
         seed=seeds,
@@ -102,9 +112,10 @@ def section(name):
     return f"<results>/config/{name}.json"
 
 
-def tuned_variant(wildcards):
-    """Return the variant whose tuning a run uses: its own under policy `joint`, the standard's under `shared`."""
-    return "standard" if study.tuning.policy == "shared" else wildcards.variant
+def tuning(framework, variant):
+    """Return the tuning that a variant's runs use: its own under policy `joint`, the standard's under `shared`."""
+    tuned = "standard" if study.tuning.policy == "shared" else variant
+    return f"<results>/tuning/{framework}/{tuned}/best.json"
 
 
 def budgets(wildcards):
@@ -144,6 +155,37 @@ def figure_stems():
     """Return the stems of all figures of the study, under the results folder."""
     return [
         catalogue.stem(entry.name, framework)
-        for entry in catalogue.CATALOGUE
+        for entry in [
+            *catalogue.CATALOGUE,
+            catalogue.find("horizon"),
+            catalogue.find("calibration"),
+        ]
         for framework in (study.frameworks if entry.per_framework else [None])
+    ]
+
+
+def report_inputs():
+    """Return the results that the report and the tables read, beside figures."""
+    frameworks, arms = study.frameworks, ARMS
+    return [
+        "<results>/comparison/frameworks.json",
+        "<results>/calibration.json",
+        *expand("<results>/validation/{framework}.json", framework=frameworks),
+        *expand("<results>/scaling/{framework}.json", framework=frameworks),
+        *expand("<results>/rescoring/{framework}/evolved.json", framework=frameworks),
+        *expand(
+            "<results>/evolution/{framework}/{arm}/selection.json",
+            framework=frameworks,
+            arm=arms,
+        ),
+        *expand(
+            "<results>/evolution/{framework}/{arm}/lineage.json",
+            framework=frameworks,
+            arm=arms,
+        ),
+        *expand(
+            "<results>/mechanisms/{framework}/{variant}.certificate.json",
+            framework=frameworks,
+            variant=VARIANTS,
+        ),
     ]

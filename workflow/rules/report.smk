@@ -4,21 +4,7 @@
 rule build_report:
     """Write the report that a reader opens first: verdicts, evidence, mechanisms, costs."""
     input:
-        validation=expand(
-            "<results>/validation/{framework}.json", framework=study.frameworks
-        ),
-        scaling=expand("<results>/scaling/{framework}.json", framework=study.frameworks),
-        comparison="<results>/comparison/frameworks.json",
-        selections=expand(
-            "<results>/evolution/{framework}/{arm}/selection.json",
-            framework=study.frameworks,
-            arm=ARMS,
-        ),
-        certificates=expand(
-            "<results>/mechanisms/{framework}/{variant}.certificate.json",
-            framework=study.frameworks,
-            variant=VARIANTS,
-        ),
+        report_inputs(),
         figures=[f"<results>/{stem}.svg" for stem in figure_stems()],
     output:
         "<results>/report.html",
@@ -33,3 +19,23 @@ rule build_report:
         "Building the report"
     shell:
         "python -m evomix build-report {output} 2>&1 | tee {log}"
+
+
+rule write_tables:
+    """Write all tables of the study for people and for spreadsheets."""
+    input:
+        report_inputs(),
+    output:
+        directory("<results>/tables"),
+    log:
+        "<logs>/report/write_tables.log",
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.report.write_table"),
+        results=lambda wildcards, output: str(Path(output[0]).parent),
+    message:
+        "Writing the tables"
+    shell:
+        "python -m evomix write-tables {output} --results {params.results} 2>&1 | tee {log}"

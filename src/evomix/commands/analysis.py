@@ -16,12 +16,20 @@ from evomix.errors import UserError
 Results = Annotated[Path, typer.Option("--results", help="results folder of the study")]
 
 
-def fit_scaling_law(summaries: list[Path], framework: FrameworkName, section: Section, output: Output) -> None:
-    """Fit and compare the scaling laws of standard and evolved."""
+def fit_scaling_law(
+    summaries: list[Path],
+    framework: FrameworkName,
+    section: Section,
+    pair: Annotated[tuple[str, str], typer.Option("--pair", help="reference and candidate")],
+    output: Output,
+) -> None:
+    """Fit and compare the scaling laws of a framework's reference and candidate."""
     from evomix.statistics import scaling_law
 
     labels = specs.load_section(section, specs.PolicySection)
-    scaling_law.fit(framework_of(framework), summaries, output, preset=labels.preset, tuning_policy=labels.policy)
+    scaling_law.fit(
+        framework_of(framework), summaries, output, preset=labels.preset, tuning_policy=labels.policy, variants=pair
+    )
 
 
 def validate(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
@@ -29,17 +37,26 @@ def validate(summaries: list[Path], section: Section, results: Results, output: 
     from evomix.statistics import validation
 
     study = specs.load_section(section, specs.ValidationSection)
-    tuned = {variant: study.tunings(results, variant) for variant in ("standard", "evolved")}
     names = study.frameworks
+    pairs = {name: study.validation.pair(name) for name in names}
     validation.validate(
         study.validation,
         names,
         summaries,
         {name: results / f"scaling/{name}.json" for name in names},
         output,
-        tunings={name: {variant: files[name] for variant, files in tuned.items()} for name in names},
-        selections={name: results / f"evolution/{name}/{study.arm}/selection.json" for name in names},
-        rescorings={name: results / f"rescoring/{name}/evolved.json" for name in names},
+        tunings={
+            name: {
+                arm: study.tuning(results, name, variant) for arm, variant in zip(validation.ARMS, pair, strict=True)
+            }
+            for name, pair in pairs.items()
+        },
+        selections={
+            name: results / f"evolution/{name}/{study.arm}/selection.json"
+            for name, pair in pairs.items()
+            if pair == validation.ARMS
+        },
+        rescorings={name: results / f"rescoring/{name}/{pair[1]}.json" for name, pair in pairs.items()},
         preset=study.preset,
         tuning_policy=study.policy,
     )
@@ -55,7 +72,7 @@ def compare_frameworks(summaries: list[Path], section: Section, results: Results
         study.frameworks,
         summaries,
         output,
-        tunings=study.tunings(results, "evolved"),
+        tunings={name: study.tuning(results, name, "evolved") for name in study.frameworks},
         preset=study.preset,
         tuning_policy=study.policy,
     )
@@ -129,6 +146,14 @@ def draw_figure(
 
     framework = None if view == catalogue.STUDY else view
     draw.draw(name, results, results / catalogue.stem(name, framework), framework)
+
+
+def write_tables(folder: Path, results: Results) -> None:
+    """Write every table of the study as CSV and HTML into FOLDER."""
+    from evomix.report import write_table
+
+    for name in write_table.TABLES:
+        write_table.write(name, results, folder / name)
 
 
 def build_report(output: Target) -> None:

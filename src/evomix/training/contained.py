@@ -47,6 +47,16 @@ def train_all_contained(runs: Sequence[tuple[RunSpec, Path]]) -> list[dict[str, 
     return [summary for summary in summaries if summary is not None]
 
 
+def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
+    """Return what runs need of the corpus: the training shard and the one they are measured on, nothing more."""
+    folder = Path(runs[0][0].corpus.folder)
+    shards = {"train", *(spec.measurement.shard for spec, _ in runs)}
+    return [
+        folder / "stats.json",
+        *(folder / f"{shard}.{kind}" for shard in sorted(shards) for kind in ("bin", "json")),
+    ]
+
+
 def _train(runs: Sequence[tuple[RunSpec, Path]]) -> None:
     for spec, folder in runs:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +65,7 @@ def _train(runs: Sequence[tuple[RunSpec, Path]]) -> None:
     folders = [folder for _, folder in runs]
     result = sandbox.run(
         ["-m", "evomix", "train-worker", *(str(folder) for folder in folders)],
-        readable=[Path(first.corpus.folder), Path(first.mechanism.path)],
+        readable=[*_shards(runs), Path(first.mechanism.path)],
         scratch=Path(os.path.commonpath(folders)),
         settings=first.sandbox,
         seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec, _ in runs),
