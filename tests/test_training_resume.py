@@ -32,7 +32,8 @@ def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same_results(folder: Path, reference: Path) -> None:
     for name in RESULTS:
         assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
-    assert not (folder / "checkpoint").exists()
+    kept = {path.name for path in folder.iterdir()} - {"spec.json"}
+    assert kept == {*RESULTS, "timing.json"}
 
 
 def interrupt_after(spec: RunSpec, folder: Path, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,23 +52,27 @@ def interrupt_after(spec: RunSpec, folder: Path, steps: int, monkeypatch: pytest
     assert stopped.value.code == EXIT_CODE
 
 
-def kill(stats: Path, tmp_path: Path, lives: int, seconds: float, **changes: int) -> tuple[list[int], int]:
+def kill(
+    stats: Path, tmp_path: Path, lives: int, seconds: float, runs: int = 1, **changes: int
+) -> tuple[list[int], int]:
     """Kill a run; return the exit statuses of its lives and how many different checkpoints they left behind."""
-    spec = make_spec(stats, steps=200, checkpoint_every=7, every=20, **changes)
-    write_spec(tmp_path / "spec.json", spec)
-    engine.train(spec, tmp_path / "whole")
-    command = [sys.executable, str(KILLER), str(tmp_path / "spec.json"), str(tmp_path / "killed")]
+    changes = {"steps": 200, "checkpoint_every": 7, "every": 20, **changes}
+    specs = [make_spec(stats, seed=seed, **changes) for seed in range(runs)]
+    for seed, spec in enumerate(specs):
+        write_spec(tmp_path / f"specs/run_{seed}.json", spec)
+    command = [sys.executable, str(KILLER), str(tmp_path / "specs"), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "1", str(lives), str(seconds)], env=environment, capture_output=True, text=True, check=True
     )
     told = json.loads(done.stdout)
-    same_results(tmp_path / "killed", tmp_path / "whole")
+    for seed in range(runs):
+        same_results(tmp_path / f"killed/run_{seed}", tmp_path / f"whole/run_{seed}")
     return told["statuses"], len(set(told["reached"]))
 
 
 def test_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> None:
-    statuses, places = kill(stats, tmp_path, lives=6, seconds=0.5)
+    statuses, places = kill(stats, tmp_path, lives=6, seconds=0.6)
     assert places >= 2
     assert statuses[-1] == 0
     assert -signal.SIGKILL in statuses
@@ -75,8 +80,15 @@ def test_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_twenty_kills_of_a_stack_leave_no_trace(stats: Path, tmp_path: Path) -> None:
+    statuses, places = kill(stats, tmp_path, lives=40, seconds=1.2, runs=4, steps=1600)
+    assert len(statuses) >= 20
+    assert places >= 6
+
+
+@pytest.mark.slow
 def test_thirty_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> None:
-    statuses, places = kill(stats, tmp_path, lives=40, seconds=0.35, width=32)
+    statuses, places = kill(stats, tmp_path, lives=60, seconds=0.5, steps=2000)
     assert places >= 8
     assert len(statuses) >= 20
     assert statuses.count(-signal.SIGKILL) >= 13

@@ -1,7 +1,10 @@
 """Runs a training again and again and kills it at random moments until it ends; prints what became of each life.
 
 One process imports torch and forks a child per life, so a life costs a fraction of a second. Usage:
-python tests/training_killer.py SPEC FOLDER SEED LIVES SECONDS: at most LIVES kills, each within SECONDS of the birth.
+python tests/training_killer.py SPECS FOLDER SEED LIVES SECONDS: at most LIVES kills, each within SECONDS of
+CPU time of the birth.
+Several specs in the folder SPECS are trained as a stack. Results go below FOLDER/killed and, of the same runs left in
+peace, below FOLDER/whole: one process does both, so that code edited meanwhile cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -14,44 +17,53 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, read_spec
 from evomix.training import engine
+from evomix.training.ensemble import train_many
 
 
-def live(spec: RunSpec, folder: Path, delay: float | None, signum: int) -> int:
-    """Train in a child that is sent `signum` after `delay` seconds; return its exit status (negative: the signal)."""
+def live(specs: list[RunSpec], folders: list[Path], delay: float | None, signum: int) -> int:
+    """Train in a child that is sent `signum` after `delay` seconds of CPU time; return its exit status."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            engine.train(spec, folder)
+            train_many(specs, folders)
             status = 0
         except SystemExit as error:
             status = int(str(error.code))
         finally:
             os._exit(status)
     if delay is not None:
-        time.sleep(delay)
+        process = psutil.Process(child)
+        while process.status() != psutil.STATUS_ZOMBIE and sum(process.cpu_times()[:2]) < delay:
+            time.sleep(0.002)
         os.kill(child, signum)  # a finished child stays a zombie until it is waited for, so the id is still its own
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(spec_path: str, folder: str, seed: str, lives: str, seconds: str) -> None:
+def main(specs_folder: str, folder: str, seed: str, lives: str, seconds: str) -> None:
     """Kill up to `lives` times, then let the run finish."""
-    spec = read_spec(Path(spec_path), RunSpec)
+    paths = sorted(Path(specs_folder).glob("*.json"))
+    specs = [read_spec(path, RunSpec) for path in paths]
+    folders = [Path(folder) / "killed" / path.stem for path in paths]
     fingerprint(engine.MODULE)
+    if live(specs, [Path(folder) / "whole" / path.stem for path in paths], None, signal.SIGKILL):
+        sys.exit("the undisturbed run failed")
     generator = random.Random(int(seed))
     statuses: list[int] = []
     reached: list[str] = []
     for life in range(int(lives)):
         signum = signal.SIGTERM if life % 3 == 2 else signal.SIGKILL
-        statuses.append(live(spec, Path(folder), generator.uniform(0, float(seconds)), signum))
-        reached.append(max((path.name for path in Path(folder).glob("checkpoint/step_*")), default=""))
+        statuses.append(live(specs, folders, generator.uniform(0, float(seconds)), signum))
+        reached.append(max((path.name for path in folders[0].glob("checkpoint/step_*")), default=""))
         if statuses[-1] == 0:
             break
     else:
-        statuses.append(live(spec, Path(folder), None, signal.SIGKILL))
+        statuses.append(live(specs, folders, None, signal.SIGKILL))
     print(json.dumps({"statuses": statuses, "reached": reached}))
 
 

@@ -94,10 +94,17 @@ def load(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     return None
 
 
+def sweep(folder: Path) -> None:
+    """Remove half-written files that a killed writer left behind: all hidden ones (safetensors adds its own)."""
+    for path in folder.glob(".*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def clear(folder: Path) -> None:
     """Remove all checkpoints and half-written files of a killed writer, and the folder if nothing else is in it."""
-    for pattern in (_PATTERN, f".{_PATTERN}*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    for path in _files(folder):
+        path.unlink(missing_ok=True)
+    sweep(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

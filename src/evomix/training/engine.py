@@ -153,9 +153,12 @@ class Session:
                 if stop.is_set():
                     raise Preempted
                 progress.show(self.finished, self.books[0].record.mean)
+        if len(self.books) > 1:
+            self.save()  # results are written one after another: a kill in between must find the whole group
         times = self._times()
         for run, book in enumerate(self.books):
             book.finish(self.stepper.model_of(run), times)
+            checkpoint.sweep(book.folder)
         checkpoint.clear(self.checkpoints)
 
     def _times(self) -> dict[str, Any]:
@@ -211,6 +214,7 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """
     done = finished_summary(spec, folder)
     if done is not None:
+        checkpoint.clear(Path(folder) / "checkpoint")
         return done
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():

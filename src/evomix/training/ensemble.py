@@ -23,12 +23,14 @@ from typing import Any
 import torch
 from torch.func import functional_call, vmap
 
+from evomix.fingerprint import fingerprint
 from evomix.model.dropout import draw_mask
 from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
+from evomix.training import checkpoint
 from evomix.training.book import Book
-from evomix.training.engine import Session, prepare, train
+from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
 from evomix.training.graph import capture
 from evomix.training.head import head_loss
@@ -203,10 +205,24 @@ def train_many(specs: list[RunSpec], folders: list[Path]) -> list[dict[str, Any]
     Same results as `train` of each up to rounding. Finished runs are kept, an interrupted group resumes. Raises as
     `train` does.
     """
-    open_runs = [(s, Path(f)) for s, f in zip(specs, folders, strict=True) if finished_summary(s, f) is None]
-    if len(open_runs) >= FEWEST_RUNS and all(shared(spec) == shared(open_runs[0][0]) for spec, _ in open_runs):
-        _train_stacked(open_runs)
+    runs = [(spec, Path(folder)) for spec, folder in zip(specs, folders, strict=True)]
+    pending = [run for run in runs if finished_summary(*run) is None]
+    # A group killed while it wrote its results is finished as that group: fewer runs would round differently.
+    group = runs if pending and _was_stacked(runs) else pending
+    if len(group) >= FEWEST_RUNS and all(shared(spec) == shared(group[0][0]) for spec, _ in group):
+        _train_stacked(group)
     return [train(spec, folder) for spec, folder in zip(specs, folders, strict=True)]
+
+
+def _kind(runs: int) -> str:
+    """Name the way of computing in checkpoints."""
+    return f"stack of {runs}, {fingerprint(__name__)}"
+
+
+def _was_stacked(runs: list[tuple[RunSpec, Path]]) -> bool:
+    """Return whether there is a checkpoint of exactly these runs as a stack."""
+    stored = checkpoint.load(runs[0][1] / "checkpoint")
+    return stored is not None and stored[1]["identity"] == identity([spec for spec, _ in runs], _kind(len(runs)))
 
 
 def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
@@ -229,7 +245,6 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         fresh = [prepare(spec)[:2] for spec, _ in runs]
         stack = Stack([item[0] for item in fresh])
         books = [Book(spec, folder) for spec, folder in runs]
-        kind = f"stack of {len(runs)}"
         feeds = [item[1] for item in fresh]
         stepper = capture(stack, [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)])
-        Session(books, stepper, feeds, kind, dispatches, began).train(stop)
+        Session(books, stepper, feeds, _kind(len(runs)), dispatches, began).train(stop)
