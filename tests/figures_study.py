@@ -96,7 +96,10 @@ def write_trainings(root: Path, framework: str) -> None:
 def write_sections(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None:
     """Write the sections of the config that figures and the report read."""
     sections = {
-        "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS), "frameworks": list(frameworks), "alpha": 0.05},
+        "validation": {
+            "validation": Validation(size=VALIDATION_SIZE, seeds=list(SEEDS)).model_dump(mode="json"),
+            "frameworks": list(frameworks),
+        },
         "scaling": {"sizes": list(SIZES), "seeds": list(SEEDS)},
         "policy": {"policy": "joint", "preset": "test"},
         "tuning": TUNING.model_dump(mode="json", exclude={"workers", "policy"}),

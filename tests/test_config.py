@@ -11,9 +11,10 @@ import yaml
 from snakemake.utils import update_config
 
 from evomix import reference
-from evomix.config import load_config, sections
+from evomix.config import load_config
 from evomix.errors import UserError
 from evomix.figures import catalogue
+from evomix.sections import sections
 
 PRESETS = ("paper", "pilot", "demo", "test")
 

@@ -50,6 +50,7 @@ def config() -> Config:
             "evolution": {"arms": ["guided", "random"], "iterations": 20, "sizes": ["tiny", "small", "medium"]},
             "scaling": {"sizes": ["tiny", "small", "medium"], "seeds": list(SEEDS)},
             "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS)},
+            "gallery": {"size": "small", "steps": 100},
         }
     )
 

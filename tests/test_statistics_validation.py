@@ -25,17 +25,17 @@ FIRST, SECOND, THIRD = FRAMEWORKS
 losses_or_diverged = st.one_of(st.integers(80, 100).map(lambda k: k / 64), st.just(float("nan")))
 
 
-def run(folder, loss, count=10, frameworks=FRAMEWORKS, shuffle=False, variants=("standard", "evolved")):
+def run(folder, loss, count=10, frameworks=FRAMEWORKS, shuffle=False, **pair):
     """Carry a synthetic study through all three phases; return the validation JSONs by framework."""
     seeds = list(range(42, 42 + count))
-    settings = Validation(size="1M", seeds=seeds)
+    settings = Validation(size="1M", seeds=seeds, **pair)
     paths = write_study(folder, loss, seeds, frameworks)
     if shuffle:
         random.Random(1).shuffle(paths)
     laws = {name: folder / "scaling" / f"{name}.json" for name in frameworks}
     for name, path in laws.items():
         own = [item for item in paths if f"/{name}/" in str(item)]
-        scaling_law.fit(name, own, path, preset="test", tuning_policy="joint", variants=variants)
+        scaling_law.fit(name, own, path, preset="test", tuning_policy="joint", variants=settings.pair(name))
     validation.validate(
         settings,
         frameworks,
@@ -44,7 +44,6 @@ def run(folder, loss, count=10, frameworks=FRAMEWORKS, shuffle=False, variants=(
         folder / "validation",
         preset="test",
         tuning_policy="joint",
-        variants=variants,
     )
     comparison.compare(settings, frameworks, paths, folder / "comparison.json", preset="test", tuning_policy="joint")
     return {name: read_json(folder / "validation" / f"{name}.json", "validation") for name in frameworks}

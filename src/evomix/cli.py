@@ -41,6 +41,8 @@ for command in (
     evolution.select,
     training.write_run_spec,
     training.train,
+    training.write_member_spec,
+    training.tabulate_gallery,
     evolution.rescore,
     analysis.fit_scaling_law,
     analysis.validate,

@@ -6,12 +6,12 @@ Only pydantic is imported here: the Snakefile imports this module and is parsed 
 from __future__ import annotations
 
 import difflib
-import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evomix.errors import UserError
+from evomix.mechanisms.members import require_members
 from evomix.model.sizes import non_embedding_parameters
 
 Framework = Literal["coefficient_dynamics", "test_time_regression", "matrix_mixer"]
@@ -19,6 +19,7 @@ FRAMEWORKS: tuple[Framework, ...] = ("coefficient_dynamics", "test_time_regressi
 Arm = Literal["guided", "random", "best_of_n"]
 ARMS: tuple[Arm, ...] = ("guided", "random", "best_of_n")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+Variant = Annotated[str, Field(pattern=r"^\w+$")]
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
@@ -180,6 +181,9 @@ class Evolution(Proposing, Judgement):
     )
     finalists: int = Field(3, ge=1, description="best candidates re-ranked on fresh seeds and the selection shard")
     finalist_seeds: Seeds = Field([21, 22, 23], description="fresh seeds of the re-ranking")
+    seed_members: dict[Framework, list[Variant]] = Field(
+        {}, description="gallery members that seed a framework's search beside the standard"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -189,6 +193,10 @@ class Evolution(Proposing, Judgement):
             raise ValueError(f"baseline_seeds ({self.baseline_seeds}) must begin with seeds ({self.seeds})")
         if set(self.finalist_seeds) & set(self.baseline_seeds):
             raise ValueError("finalist_seeds must be fresh: none of them may stand in baseline_seeds")
+        for framework, names in self.seed_members.items():
+            require_members("seed_members", framework, names)
+            if len(set(names)) != len(names):
+                raise ValueError(f"seed_members names a member of {framework} twice")
         return self
 
     @property
@@ -222,6 +230,25 @@ class Validation(Settings):
         gt=0,
         description="equivalence margin in parameter equivalents: the loss worth this share of parameters",
     )
+    reference: dict[Framework, Variant] = Field(
+        {}, description="framework: gallery member that stands in for `standard` as the variant to beat"
+    )
+    candidate: dict[Framework, Variant] = Field(
+        {}, description="framework: gallery member (or `standard`) that is judged in place of `evolved`"
+    )
+
+    def pair(self, framework: str) -> tuple[str, str]:
+        """Return the variants of a framework that are compared, the reference first."""
+        reference = {str(key): name for key, name in self.reference.items()}.get(framework, "standard")
+        return reference, {str(key): name for key, name in self.candidate.items()}.get(framework, "evolved")
+
+
+class Gallery(Settings):
+    """Training of every gallery member, tuned as the standard is: target `gallery.json`, run only when asked."""
+
+    size: Name = Field(description="size at which members are trained")
+    steps: int = Field(ge=2, description="optimiser steps of each training")
+    seed: Seed = Field(7, description="training seed of all members; never one of the validation")
 
 
 class Sandbox(Settings):
@@ -250,6 +277,7 @@ class Config(Settings):
     evolution: Evolution = Field(description="search")
     scaling: Scaling = Field(description="scaling laws")
     validation: Validation = Field(description="paired validation")
+    gallery: Gallery = Field(description="table of the expert mechanisms")
     sandbox: Sandbox = Field(default_factory=lambda: Sandbox(), description="containment of candidate code")
 
     @model_validator(mode="after")
@@ -259,20 +287,27 @@ class Config(Settings):
             "evolution.sizes": self.evolution.sizes,
             "scaling.sizes": self.scaling.sizes,
             "validation.size": [self.validation.size],
+            "gallery.size": [self.gallery.size],
         }
         for key, names in used.items():
             for name in names:
                 if name not in self.sizes:
                     raise ValueError(f"{key} names size {name!r}, which `sizes` lacks (it has {', '.join(self.sizes)})")
         claimed = set(self.validation.seeds) | set(self.scaling.seeds)
-        searched = {*self.evolution.baseline_seeds, *self.evolution.finalist_seeds, self.tuning.seed}
+        searched = {*self.evolution.baseline_seeds, *self.evolution.finalist_seeds, self.tuning.seed, self.gallery.seed}
         if claimed & searched:
             raise ValueError(
-                f"seeds {sorted(claimed & searched)} stand in both the search or tuning and the validation; "
+                f"seeds {sorted(claimed & searched)} stand in both the search, tuning or gallery and the validation; "
                 "the claim needs seeds that nothing was chosen on"
             )
         if len(set(self.frameworks)) != len(self.frameworks):
             raise ValueError("frameworks names one twice")
+        for framework in self.frameworks:
+            reference, candidate = self.validation.pair(framework)
+            require_members("validation.reference", framework, [reference], ("standard",))
+            require_members("validation.candidate", framework, [candidate], ("evolved", "standard"))
+            if reference == candidate:
+                raise ValueError(f"validation compares {reference!r} with itself in {framework}; name two variants")
         return self
 
 
@@ -307,40 +342,3 @@ def load_config(raw: dict[str, Any]) -> Config:
     except ValidationError as error:
         faults = [_sentence(item) for item in error.errors()]
         raise UserError("config: " + "; ".join(faults)) from None
-
-
-def sections(config: Config) -> dict[str, str]:
-    """Return the config as JSON texts, one per file that rules depend on: they re-run when a section they read changes.
-
-    A section holds exactly what its readers need. `evolution` leaves out what only adds work (waves, arms, finalists),
-    so that a longer search keeps the waves it has; `judgement` is what decides a candidate's score.
-    """
-    evolution = config.evolution
-    parts: dict[str, Any] = {
-        "corpus": config.corpus.model_dump(mode="json"),
-        "training": {
-            "training": config.training.model_dump(mode="json"),
-            "sandbox": config.sandbox.model_dump(mode="json"),
-            "sequence_length": config.corpus.sequence_length,
-            "vocabulary": config.corpus.vocabulary,
-        },
-        "tuning": config.tuning.model_dump(mode="json", exclude={"workers", "policy"}),
-        "policy": {"policy": config.tuning.policy, "preset": config.preset},
-        "judgement": evolution.model_dump(mode="json", include=set(Judgement.model_fields)),
-        "evolution": evolution.model_dump(mode="json", include=set(Proposing.model_fields)),
-        "finalists": {"finalists": evolution.finalists},
-        "search-candidates": {"seeds": evolution.seeds, "shard": "search"},
-        "search-baseline": {"seeds": evolution.baseline_seeds, "shard": "search"},
-        "search-finalists": {"seeds": evolution.finalist_seeds, "shard": "selection"},
-        "scaling": config.scaling.model_dump(mode="json"),
-        "validation": {
-            "validation": config.validation.model_dump(mode="json", exclude={"calibration_studies"}),
-            "frameworks": config.frameworks,
-            "policy": config.tuning.policy,
-            "preset": config.preset,
-            "arm": evolution.arms[0],
-        },
-        "calibration": {"studies": config.validation.calibration_studies},
-        **{f"size-{name}": size.model_dump(mode="json") for name, size in config.sizes.items()},
-    }
-    return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}

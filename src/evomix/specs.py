@@ -195,10 +195,10 @@ class ValidationSection(PolicySection):
     frameworks: list[Framework]
     arm: Arm
 
-    def tunings(self, results: Path, variant: str) -> dict[str, Path]:
-        """Return framework → best.json by which a variant was tuned, under a results folder."""
+    def tuning(self, results: Path, framework: str, variant: str) -> Path:
+        """Return the best.json by which a variant was tuned, under a results folder."""
         tuned = "standard" if self.policy == "shared" else variant
-        return {name: results / f"tuning/{name}/{tuned}/best.json" for name in self.frameworks}
+        return results / f"tuning/{framework}/{tuned}/best.json"
 
 
 class CalibrationSection(Settings):
@@ -234,9 +234,14 @@ def make_run_spec(
     size_section: Path,
     best: Path,
     shard: Shard = "test",
+    steps: int | None = None,
 ) -> RunSpec:
-    """Build the spec of one run from the section files, the tuned hyper-parameters and the frozen mechanism."""
+    """Build the spec of one run from the section files, the tuned hyper-parameters and the frozen mechanism.
+
+    `steps` stands in for the config's full training.
+    """
     section = load_section(training, TrainingSection)
+    optimisation = _optimisation(section.training, best)
     return RunSpec(
         framework=framework,
         variant=variant,
@@ -245,7 +250,7 @@ def make_run_spec(
         mechanism=MechanismReference(path=str(mechanism), digest=digest_file(mechanism)),
         corpus=corpus_reference(stats),
         architecture=section.architecture(load_section(size_section, Size)),
-        optimisation=_optimisation(section.training, best),
+        optimisation=optimisation.model_copy(update={"steps": steps} if steps else {}),
         measurement=section.measurement(shard),
         execution=section.execution(),
         sandbox=section.sandbox,

@@ -127,6 +127,15 @@ def budgets(wildcards):
     )
 
 
+def seeds(template):
+    """Return an input function: one file for each gallery member that seeds the framework's search."""
+    return lambda wildcards: expand(
+        template,
+        framework=wildcards.framework,
+        member=study.evolution.seed_members.get(wildcards.framework, []),
+    )
+
+
 def previous(name):
     """Return an input function for an artifact of the wave before."""
     return (
@@ -172,7 +181,10 @@ def report_inputs():
         "<results>/calibration.json",
         *expand("<results>/validation/{framework}.json", framework=frameworks),
         *expand("<results>/scaling/{framework}.json", framework=frameworks),
-        *expand("<results>/rescoring/{framework}/evolved.json", framework=frameworks),
+        *(
+            f"<results>/rescoring/{framework}/{candidate}.json"
+            for framework, (_, candidate) in PAIRS.items()
+        ),
         *expand(
             "<results>/evolution/{framework}/{arm}/selection.json",
             framework=frameworks,
@@ -183,9 +195,9 @@ def report_inputs():
             framework=frameworks,
             arm=arms,
         ),
-        *expand(
-            "<results>/mechanisms/{framework}/{variant}.certificate.json",
-            framework=frameworks,
-            variant=VARIANTS,
+        *(
+            f"<results>/mechanisms/{framework}/{variant}.certificate.json"
+            for framework, pair in PAIRS.items()
+            for variant in dict.fromkeys([*VARIANTS, *pair])
         ),
     ]

@@ -5,14 +5,12 @@ rule compare_frameworks:
     """Compare the evolved variants across frameworks."""
     input:
         section=section("validation"),
-        tunings=expand(
-            "<results>/tuning/{framework}/{variant}/best.json",
-            framework=study.frameworks,
-            variant=TUNED[-1],
-        ),
-        summaries=expand(
-            summaries("evolved", study.validation.size, study.validation.seeds),
-            framework=study.frameworks,
+        tunings=[tuning(framework, "evolved") for framework in study.frameworks],
+        summaries=summaries(
+            study.frameworks,
+            "evolved",
+            study.validation.size,
+            study.validation.seeds,
         ),
     output:
         "<results>/comparison/frameworks.json",

@@ -56,12 +56,44 @@ rule evaluate_standard:
         "python -m evomix evaluate {input.candidate} --spec {input.spec} --output {output} 2>&1 | tee {log}"
 
 
+rule evaluate_member:
+    """Evaluate a gallery member that seeds the search as a candidate is."""
+    input:
+        spec="<results>/evolution/{framework}/candidates.spec.json",
+        baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        candidate="<results>/mechanisms/{framework}/{member}.py",
+    output:
+        evaluation="<results>/evolution/{framework}/seeds/{member}/evaluation.json",
+        gate="<results>/evolution/{framework}/seeds/{member}/gate.json",
+    log:
+        "<logs>/evolution/{framework}/evaluate_member_{member}.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=GPUS,
+    params:
+        code=training_code(
+            "evomix.evolution.evaluate", "evomix.gate.gate", "evomix.gate.worker"
+        ),
+    message:
+        "Evaluating {wildcards.member} of {wildcards.framework} as a seed of the search"
+    shell:
+        "python -m evomix evaluate {input.candidate} --spec {input.spec} --baseline {input.baseline} "
+        "--output {output.evaluation} 2>&1 | tee {log}"
+
+
 rule seed_population:
-    """Start an arm's OpenEvolve database from the standard."""
+    """Start an arm's OpenEvolve database from the standard and the gallery members that the config names."""
     input:
         section=section("evolution"),
+        mechanisms=seeds("<results>/mechanisms/{framework}/{member}.py"),
         standard="<results>/mechanisms/{framework}/standard.py",
         baseline="<results>/evolution/{framework}/baseline/evaluation.json",
+        evaluations=seeds(
+            "<results>/evolution/{framework}/seeds/{member}/evaluation.json"
+        ),
     output:
         population=directory("<results>/evolution/{framework}/{arm}/wave_0/population"),
         tell="<results>/evolution/{framework}/{arm}/wave_0/tell.json",
@@ -72,10 +104,13 @@ rule seed_population:
         "../../envs/driver.yaml"
     params:
         code=fingerprint("evomix.evolution.seed"),
+        evaluations=lambda wildcards, input: " ".join(
+            f"--evaluation {path}" for path in [input.baseline, *input.evaluations]
+        ),
     message:
         "Seeding arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix seed-population {input.standard} {input.baseline} --section {input.section} "
+        "python -m evomix seed-population {input.standard} {input.mechanisms} {params.evaluations} --section {input.section} "
         "--framework {wildcards.framework} --arm {wildcards.arm} --output {output.population} 2>&1 | tee {log}"
 
 

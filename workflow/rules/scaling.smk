@@ -5,7 +5,12 @@ rule fit_scaling_law:
     """Fit and compare the scaling laws of both variants."""
     input:
         section=section("policy"),
-        summaries=summaries(VARIANTS, study.scaling.sizes, study.scaling.seeds),
+        summaries=lambda wildcards: summaries(
+            wildcards.framework,
+            PAIRS[wildcards.framework],
+            study.scaling.sizes,
+            study.scaling.seeds,
+        ),
     output:
         "<results>/scaling/{framework}.json",
     log:
@@ -14,8 +19,9 @@ rule fit_scaling_law:
         "../../envs/analysis.yaml"
     params:
         code=fingerprint("evomix.statistics.scaling_law"),
+        pair=lambda wildcards: "{} {}".format(*PAIRS[wildcards.framework]),
     message:
         "Scaling law of {wildcards.framework}"
     shell:
         "python -m evomix fit-scaling-law {input.summaries} --section {input.section} "
-        "--framework {wildcards.framework} --output {output} 2>&1 | tee {log}"
+        "--framework {wildcards.framework} --pair {params.pair} --output {output} 2>&1 | tee {log}"

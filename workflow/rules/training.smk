@@ -8,7 +8,7 @@ rule write_run_spec:
         shape=section("size-{size}"),
         stats="<results>/corpus/stats.json",
         mechanism="<results>/mechanisms/{framework}/{variant}.py",
-        best=lambda wildcards: f"<results>/tuning/{wildcards.framework}/{tuned_variant(wildcards)}/best.json",
+        best=lambda wildcards: tuning(wildcards.framework, wildcards.variant),
     output:
         "<results>/training/{framework}/{variant}/{size}/seed_{seed}/spec.json",
     log:

@@ -1,28 +1,35 @@
-"""The paired comparison of standard and evolved, Holm-corrected over the frameworks."""
+"""The paired comparison of two variants, standard and evolved by default, Holm-corrected over the frameworks."""
 
 
 rule validate:
-    """Test standard against evolved on paired seeds and check the pre-registered criteria of success."""
+    """Test the reference against the candidate on paired seeds and check the pre-registered criteria of success."""
     input:
         section=section("validation"),
         protocol="PROTOCOL.md",
         scaling=expand("<results>/scaling/{framework}.json", framework=study.frameworks),
-        tunings=expand(
-            "<results>/tuning/{framework}/{variant}/best.json",
-            framework=study.frameworks,
-            variant=TUNED,
+        tunings=sorted(
+            {
+                tuning(framework, variant)
+                for framework, pair in PAIRS.items()
+                for variant in pair
+            }
         ),
-        selections=expand(
-            f"<results>/evolution/{{framework}}/{ARMS[0]}/selection.json",
-            framework=study.frameworks,
-        ),
-        rescorings=expand(
-            "<results>/rescoring/{framework}/evolved.json", framework=study.frameworks
-        ),
-        summaries=expand(
-            summaries(VARIANTS, study.validation.size, study.validation.seeds),
-            framework=study.frameworks,
-        ),
+        selections=[
+            f"<results>/evolution/{framework}/{ARMS[0]}/selection.json"
+            for framework, pair in PAIRS.items()
+            if list(pair) == VARIANTS
+        ],
+        rescorings=[
+            f"<results>/rescoring/{framework}/{candidate}.json"
+            for framework, (_, candidate) in PAIRS.items()
+        ],
+        summaries=[
+            path
+            for framework, pair in PAIRS.items()
+            for path in summaries(
+                framework, pair, study.validation.size, study.validation.seeds
+            )
+        ],
     output:
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
     log:
@@ -34,7 +41,7 @@ rule validate:
         results=lambda wildcards, output: str(Path(output[0]).parents[1]),
         folder=lambda wildcards, output: str(Path(output[0]).parent),
     message:
-        "Validating standard against evolved"
+        "Validating the candidates against their references"
     shell:
         "python -m evomix validate {input.summaries} --section {input.section} "
         "--results {params.results} --output {params.folder} 2>&1 | tee {log}"

@@ -104,18 +104,19 @@ def evaluate(
 
 
 def seed_population(
-    mechanism: Path,
-    evaluation: Path,
+    mechanisms: list[Path],
+    evaluations: Annotated[list[Path], typer.Option("--evaluation", help="evaluation of each mechanism, in order")],
     section: Section,
     framework: FrameworkName,
     arm: ArmName,
     output: Output,
 ) -> None:
-    """Start an arm's database OUTPUT from an evaluated mechanism; tell.json is written beside it."""
+    """Start an arm's database OUTPUT from evaluated mechanisms, the standard first; tell.json is written beside it."""
     from evomix.evolution import seed
 
     proposing = specs.load_section(section, settings.Proposing)
-    seed.seed_population(proposing, framework_of(framework), arm_of(arm), [(mechanism, evaluation)], output)
+    pairs = list(zip(mechanisms, evaluations, strict=True))
+    seed.seed_population(proposing, framework_of(framework), arm_of(arm), pairs, output)
 
 
 def propose(

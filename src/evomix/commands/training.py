@@ -104,6 +104,42 @@ def write_run_spec(
     specs.write_spec(output, spec)
 
 
+def write_member_spec(
+    output: Target,
+    framework: FrameworkName,
+    variant: VariantName,
+    section: Section,
+    mechanism: Mechanism,
+    stats: Stats,
+    training: Training,
+    size: SizeFile,
+    best: Best,
+) -> None:
+    """Write the spec by which a gallery member is trained."""
+    gallery = specs.load_section(section, settings.Gallery)
+    spec = specs.make_run_spec(
+        framework=framework_of(framework),
+        variant=variant,
+        size=gallery.size,
+        seed=gallery.seed,
+        mechanism=mechanism,
+        stats=stats,
+        training=training,
+        size_section=size,
+        best=best,
+        shard="search",
+        steps=gallery.steps,
+    )
+    specs.write_spec(output, spec)
+
+
+def tabulate_gallery(summaries: list[Path], section: Section, stats: Stats, output: Output) -> None:
+    """Write the table of all gallery members, and their measured times beside it."""
+    from evomix.mechanisms import table
+
+    table.tabulate(specs.load_section(section, settings.Gallery), summaries, stats, output)
+
+
 def train(spec: Path) -> None:
     """Train the run of SPEC in the sandbox; its files are written beside SPEC, an interrupted run resumes."""
     from evomix.training.contained import RunError, train_contained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from evomix.artifacts import read_json, write_json
@@ -12,6 +13,8 @@ from evomix.evolution.openevolve_adapter.population import Population
 from evomix.evolution.scaffold import scaffold
 from evomix.evolution.stopping import new_state
 from evomix.evolution.tell import report
+
+logger = logging.getLogger(__name__)
 
 
 def seed_population(
@@ -29,6 +32,7 @@ def seed_population(
         if content["status"] != "accepted":
             if number == 0:
                 raise UserError(f"{evaluation}: the standard was {content['status']}; a search cannot start from it")
+            logger.warning("%s seeds nothing: it was %s (%s)", mechanism.stem, content["status"], content["reason"])
             continue
         source = scaffold(mechanism.read_text(encoding="utf-8"), framework)
         digest = candidate_digest(source, framework)

@@ -49,7 +49,8 @@ def draw(results: Results, output: Path, framework: str) -> None:
             markeredgecolor="white",
             markeredgewidth=0.4,
         )
-    axes.set_xticks(range(len(order)), [f"{name}\n(n = {int(pairs[name].notna().sum())})" for name in order])
+    named = results.pair(framework)
+    axes.set_xticks(range(len(order)), [f"{named[name]}\n(n = {int(pairs[name].notna().sum())})" for name in order])
     axes.set_xlabel("")
     axes.set_ylabel("final loss (nats/token, down is better)")
     style.save(figure, output, pairs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evomix.config import Config
 
 VARIANTS = ("standard", "evolved")
-"""The two variants every framework compares, the reference first."""
+"""The roles of the two variants that every framework compares, the reference first."""
 
 STUDY = "study"
 """Folder name of figures that belong to no single framework: <results>/figures/study/<name>.svg."""
@@ -183,6 +183,15 @@ ON_DEMAND: tuple[Entry, ...] = (
         False,
         (Input("calibration.json"),),
     ),
+    Entry(
+        "gallery",
+        "The expert mechanisms",
+        "A member left of the dotted line has learnt from context; those left of their softmax at no more FLOPs are "
+        "the opponents that an evolved mechanism should also beat.",
+        MECHANISM,
+        False,
+        (Input("gallery.json"), Input("gallery_timing.json")),
+    ),
 )
 """Figures of phases that a study runs only when asked; the report shows them where they have been drawn."""
 
@@ -217,8 +226,9 @@ def inputs(name: str, config: Config, framework: str | None = None) -> list[str]
     found = [
         item.template.format(framework=view, variant=variant, arm=arm, size=size, seed=seed)
         for item in entry.inputs
-        for view, variant, arm, size, seed in itertools.product(
-            frameworks, VARIANTS, config.evolution.arms, *runs[item.runs]
+        for view in frameworks
+        for variant, arm, size, seed in itertools.product(
+            config.validation.pair(view), config.evolution.arms, *runs[item.runs]
         )
     ]
     return list(dict.fromkeys(found))

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure, SubFigure
 from safetensors import safe_open
 
 from evomix.figures import style
-from evomix.figures.catalogue import VARIANTS
 from evomix.figures.tree import Results
 
 Matrices = npt.NDArray[np.float32]
@@ -39,7 +38,7 @@ def read(results: Results, framework: str) -> Sentence:
     """Read mixing/<framework>/<variant>.safetensors of both variants, where they exist."""
     tokens: list[str] = []
     matrices: dict[str, Matrices] = {}
-    for variant in VARIANTS:
+    for variant in results.pair(framework).values():
         path = results.root / "mixing" / framework / f"{variant}.safetensors"
         if path.is_file():
             with safe_open(path, "np") as stream:

@@ -33,6 +33,6 @@ def draw(results: Results, output: Path, framework: str) -> None:
         axes.text(positions[seed], 0, f" {status}", rotation=90, ha="center", va="bottom", color=style.RED, fontsize=7)
     axes.set_xticks(range(len(pairs)), pairs["seed"])
     axes.set_xlabel("seed")
-    axes.set_ylabel("gain over standard\n(10⁻³ nats/token, up is better)")
+    axes.set_ylabel(f"gain over {results.pair(framework)['standard']}\n(10⁻³ nats/token, up is better)")
     style.legend_above(axes, 2)
     style.save(figure, output, pairs)

@@ -44,16 +44,20 @@ def _gains(runs: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _upper(axes: Axes, means: pd.DataFrame) -> None:
+def _upper(axes: Axes, means: pd.DataFrame, names: dict[str, str]) -> None:
     for variant, group in means.groupby("variant", sort=False):
         colour, marker = style.VARIANT_COLOUR[str(variant)], style.VARIANT_MARKER[str(variant)]
         errors = np.abs(group[["lower", "upper"]].to_numpy(float).T - group["loss"].to_numpy(float))
-        label = str(variant)
+        label = names[str(variant)]
         if len(group) > 1:
             slope, intercept = np.polyfit(np.log(group["parameters"]), group["loss"], 1)
             grid = np.geomspace(group["parameters"].min() * 0.9, group["parameters"].max() * 1.1, 50)
             axes.plot(
-                grid, intercept + slope * np.log(grid), color=colour, linestyle=style.VARIANT_LINE[label], linewidth=1
+                grid,
+                intercept + slope * np.log(grid),
+                color=colour,
+                linestyle=style.VARIANT_LINE[str(variant)],
+                linewidth=1,
             )
             label += style.signed(f": {slope:.3f} nats per ln N")
         axes.errorbar(
@@ -73,7 +77,7 @@ def draw(results: Results, output: Path, framework: str) -> None:
     panels = figure.subplots(
         1 + bool(len(gains)), 1, sharex=True, squeeze=False, height_ratios=[2, 1][: 1 + bool(len(gains))]
     )
-    _upper(panels[0, 0], means)
+    _upper(panels[0, 0], means, results.pair(framework))
     panels[0, 0].set_ylabel("final loss (nats/token)")
     style.legend_above(panels[0, 0], 1)
     if len(gains):

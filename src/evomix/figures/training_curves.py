@@ -45,7 +45,7 @@ def draw(results: Results, output: Path, framework: str) -> None:
     for variant in (name for name in style.VARIANT_COLOUR if name in set(bands["variant"])):
         band = bands[bands["variant"] == variant]
         colour = style.VARIANT_COLOUR[variant]
-        label = f"{variant} (n = {band['seeds'].max()})"
+        label = f"{results.pair(framework)[variant]} (n = {band['seeds'].max()})"
         upper.fill_between(band["step"], band["lowest"], band["highest"], color=colour, alpha=0.2, linewidth=0)
         upper.plot(band["step"], band["mean"], color=colour, linestyle=style.VARIANT_LINE[variant], label=label)
     start, end = bands["mean"].max(), bands["mean"].min()

@@ -55,6 +55,16 @@ class Results:
         """Return a section of the config as the workflow wrote it, empty when it has not."""
         return self.json(f"config/{name}.json") or {}
 
+    def validation(self) -> dict[str, Any]:
+        """Return the config's settings of the validation, empty before the workflow has written them."""
+        return dict(self.section("validation").get("validation", {}))
+
+    def pair(self, framework: str) -> dict[str, str]:
+        """Return role (`standard`, the variant to beat, then `evolved`, the one judged) → variant that stands in it."""
+        named = self.validation()
+        keys = zip(VARIANTS, ("reference", "candidate"), strict=True)
+        return {role: named.get(key, {}).get(framework, role) for role, key in keys}
+
     def frameworks(self) -> list[str]:
         """Return the study's frameworks in the config's order; without a config, those that left any artifact."""
         named = self.section("validation").get("frameworks")
@@ -70,17 +80,20 @@ class Results:
         return [arm for arm in order if (folder / arm).is_dir()]
 
     def runs(self, framework: str) -> pd.DataFrame:
-        """Return one row per finished or diverged training with columns RUN_COLUMNS; N is non-embedding.
+        """Return one row per finished or diverged training of the pair with columns RUN_COLUMNS; N is non-embedding.
 
-        `loss` is in nats per token and NaN for a diverged run.
+        `variant` is the role (see `pair`), `loss` is in nats per token and NaN for a diverged run.
         """
         rows = []
+        roles = {variant: role for role, variant in self.pair(framework).items()}
         for path in sorted((self.root / "training" / framework).glob("*/*/seed_*/summary.json")):
             content = self.json(path.relative_to(self.root).as_posix()) or {}
+            if content.get("variant") not in roles:
+                continue
             rows.append(
                 {
                     "framework": framework,
-                    "variant": content["variant"],
+                    "variant": roles[content["variant"]],
                     "size": content["size"],
                     "seed": int(content["seed"]),
                     "status": content["status"],
@@ -94,7 +107,7 @@ class Results:
 
     def validation_runs(self, framework: str) -> pd.DataFrame:
         """Return the runs of the paired validation only: runs left over from another config are never shown."""
-        section, runs = self.section("validation"), self.runs(framework)
+        section, runs = self.validation(), self.runs(framework)
         return runs[(runs["size"] == section.get("size")) & runs["seed"].isin(section.get("seeds", []))]
 
     def scaling_runs(self, framework: str) -> pd.DataFrame:
@@ -142,9 +155,9 @@ class Results:
 
     def curves(self, framework: str) -> pd.DataFrame:
         """Return the curves of all validation runs: variant, seed, step, train_loss, held_out_loss, learning_rate…"""
-        frames = []
+        frames, pair = [], self.pair(framework)
         for run in self.validation_runs(framework).itertuples():
-            folder = f"training/{framework}/{run.variant}/{run.size}/seed_{run.seed}"
+            folder = f"training/{framework}/{pair[str(run.variant)]}/{run.size}/seed_{run.seed}"
             curve = self.table(f"{folder}/curve.parquet")
             if curve is not None:
                 frames.append(curve.assign(variant=str(run.variant), seed=int(str(run.seed))))

@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evomix.config import Tuning
 from evomix.figures import style
-from evomix.figures.catalogue import VARIANTS
 from evomix.figures.tree import Results
 from evomix.tuning import surface
 from evomix.tuning.search_space import Dimension, coordinates, dimensions
@@ -72,7 +71,7 @@ def draw(results: Results, output: Path, framework: str) -> None:
     """Draw final loss of every trial (nats per token) against its learning rate (log axis), one panel per variant."""
     folder = f"tuning/{framework}"
     found: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {}
-    for variant in VARIANTS:
+    for variant in results.pair(framework).values():
         trials, best = (
             results.table(f"{folder}/{variant}/trials.parquet"),
             results.json(f"{folder}/{variant}/best.json"),

@@ -13,21 +13,19 @@ from torch import Tensor
 
 from evomix.errors import UserError
 from evomix.mechanisms.contract import Mechanism
+from evomix.mechanisms.members import BLOCK_START, STANDARD, members
 
-BLOCK_START, BLOCK_END = "# EVOLVE-BLOCK-START", "# EVOLVE-BLOCK-END"
-STANDARD = "softmax"
+BLOCK_END = "# EVOLVE-BLOCK-END"
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
-_HERE = Path(__file__).resolve().parent
 
 Reference = Callable[[Mechanism, Tensor, Tensor], Tensor]
 
 
 def gallery(framework: str) -> dict[str, Path]:
-    """Return the expert members of a framework by name: every file of its folder that holds an evolve block."""
+    """Return the expert members of a framework by name; UserError when there is no such framework."""
     if framework not in FRAMEWORKS:
         raise UserError(f"unknown framework {framework!r}; it is one of {', '.join(FRAMEWORKS)}")
-    files = sorted((_HERE / framework).glob("*.py"))
-    return {file.stem: file for file in files if BLOCK_START in file.read_text(encoding="utf-8")}
+    return members(framework)
 
 
 def standard(framework: str) -> Path:

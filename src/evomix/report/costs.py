@@ -48,7 +48,7 @@ def costs(results: Results) -> Table:
             groups.setdefault((run["size"], run["variant"]), []).append(run)
         rows = {key: _medians(runs) for key, runs in groups.items()}
         for (size, variant), row in sorted(rows.items(), key=lambda item: (item[1]["parameters"], item[0])):
-            base = rows.get((size, "standard"), {}).get("flops")
+            base = rows.get((size, results.pair(framework)["standard"]), {}).get("flops")
             ratio = row["flops"] / base if base else None
             records.append({"framework": framework, "size": size, "variant": variant, **row, "ratio": ratio})
     columns: Columns = {
@@ -59,7 +59,7 @@ def costs(results: Results) -> Table:
         "total": ("parameters in total", "count"),
         "mechanism": ("of these in the mechanism", "count"),
         "flops": ("forward FLOPs per token", "count"),
-        "ratio": ("against standard", "ratio"),
+        "ratio": ("against the variant to beat", "ratio"),
         "speed": ("tokens per second", "count"),
         "memory": ("peak memory (MiB)", "count"),
         "to_90": ("steps to 90 % of the gain", "count"),

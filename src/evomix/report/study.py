@@ -131,7 +131,7 @@ def _groups(results: Results, framework: str) -> list[tuple[str, list[Drawing]]]
 
 def _pending(results: Results, framework: str) -> str:
     """Say in a sentence how far the paired comparison of a framework has come."""
-    section = results.section("validation")
+    section = results.validation()
     wanted = len(catalogue.VARIANTS) * len(section.get("seeds", []))
     runs = results.validation_runs(framework)
     done = int(runs["variant"].isin(catalogue.VARIANTS).sum())
@@ -159,7 +159,7 @@ def _remarks(results: Results, framework: str, found: dict[str, Any]) -> list[st
         remarks.append(f"Gain of the frozen candidate (nats/token): {gains}. What melts away is the winner's curse.")
     elif curse:
         remarks.append(sentence(f"The search froze nothing new: {curse['reason']}"))
-    runs = (results.json(f"rescoring/{framework}/evolved.json") or {}).get("runs", [])
+    runs = (results.json(f"rescoring/{framework}/{results.pair(framework)['evolved']}.json") or {}).get("runs", [])
     if runs:
         confirmed = sum(bool(run["passed"]) for run in runs)
         remarks.append(f"A trusted process measured the losses again: {confirmed} of {len(runs)} runs are confirmed.")
@@ -193,7 +193,7 @@ def _missing(results: Results, frameworks: list[str]) -> list[str]:
     lines = []
     for framework in frameworks:
         phases = {
-            "tuning": [f"tuning/{framework}/{variant}/best.json" for variant in catalogue.VARIANTS],
+            "tuning": [f"tuning/{framework}/{variant}/best.json" for variant in results.pair(framework).values()],
             "the evolved mechanism": [f"mechanisms/{framework}/evolved.py"],
             "the scaling law": [f"scaling/{framework}.json"],
             "the paired validation": [f"validation/{framework}.json"],
@@ -243,7 +243,7 @@ def _protocol_note(results: Results, frameworks: list[str]) -> str:
 def gather(results: Results) -> Study:
     """Read a results folder, finished or not, into everything the report shows."""
     frameworks = results.frameworks()
-    section, policy = results.section("validation"), results.section("policy")
+    section, policy = results.validation(), results.section("policy")
     own = [collect(results) for collect in TABLES.values()]
     every = catalogue.CATALOGUE + catalogue.ON_DEMAND
     figures = [drawing(results, entry, None) for entry in every if not entry.per_framework]

@@ -36,11 +36,13 @@ def protocol_digest(path: Path = PROTOCOL) -> str | None:
 def departures(validation: Validation) -> list[str]:
     """Name the settings in which a config's confirmatory analysis departs from the registered one."""
     used = {**validation.model_dump(), "seeds": len(validation.seeds)}
+    changed = sorted({*validation.reference, *validation.candidate})
+    pairs = [f"{name} compares {' against '.join(validation.pair(name)[::-1])}" for name in changed]
     return [
         f"{key} is {used[key]:g}, registered {value:g}"
         for key, value in REGISTERED_VALUES.items()
         if used[key] != value
-    ]
+    ] + [f"{text}, registered evolved against standard" for text in pairs]
 
 
 def registration(validation: Validation, path: Path = PROTOCOL) -> dict[str, Any]:

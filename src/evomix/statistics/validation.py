@@ -95,19 +95,19 @@ def validate(
     rescorings: Mapping[str, Path] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
-    variants: tuple[str, str] = ARMS,
 ) -> None:
-    """Compare both variants of every framework and write `output`/{framework}.json (schema "validation").
+    """Compare reference and candidate of every framework and write `output`/{framework}.json (schema "validation").
 
     `summaries` are training summaries (may hold more than needed); `scaling` maps a framework to its scaling JSON.
     `tunings` maps a framework to {"standard": best.json, "evolved": best.json}, whose noise widens the error of the
     comparison; `selections` maps it to its selection.json, whose claims are set beside the result; `rescorings` maps it
     to the trusted re-measurement of the evolved runs: one that confirms no loss makes the run count as diverged.
-    `variants` names the variants in the roles standard and evolved. UserError when a run is missing.
+    `validation.pair` names the variants in the roles standard and evolved. UserError when a run is missing.
     """
     observations = read_observations(summaries)
+    variants = {framework: dict(zip(ARMS, validation.pair(framework), strict=True)) for framework in frameworks}
     for framework, path in (rescorings or {}).items():
-        observations = distrust(observations, framework, variants[1], read_json(path, "rescoring"))
+        observations = distrust(observations, framework, variants[framework]["evolved"], read_json(path, "rescoring"))
     laws = {framework: read_json(path, "scaling") for framework, path in scaling.items()}
     runs: dict[str, dict[str, list[Observation]]] = {}
     for framework in frameworks:
@@ -117,7 +117,7 @@ def validate(
                 validation.seeds,
                 f"{framework}/{variant} at size {validation.size}",
             )
-            for arm, variant in zip(ARMS, variants, strict=True)
+            for arm, variant in variants[framework].items()
         }
     pairs = [
         Pairs(
@@ -140,7 +140,7 @@ def validate(
             "alpha": validation.alpha,
             "sign": SIGN,
             "unit": "nats per token",
-            "variants": dict(zip(ARMS, variants, strict=True)),
+            "variants": variants[framework],
             "seeds": list(validation.seeds),
             "per_seed": _per_seed(validation.seeds, arms),
             "bits_per_byte": {"mean": test.mean, "ci": [test.low, test.high]},

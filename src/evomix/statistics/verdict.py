@@ -38,10 +38,12 @@ def sentence(result: dict[str, Any]) -> str:
     """Return the verdict with its numbers as one sentence; differences are standard − evolved in nats per token."""
     difference, agreement, diverged = result["difference"], result["agreement"], result["diverged"]
     low, high = difference["ci"]
+    named = result.get("variants", {})
+    standard, evolved = named.get("standard", "standard"), named.get("evolved", "evolved")
     claim = {
-        "better": "evolved is better than standard",
-        "worse": "evolved is worse than standard",
-        "equivalent": f"evolved and standard are equivalent within ±{_number(result['equivalence']['margin'])[1:]}",
+        "better": f"{evolved} is better than {standard}",
+        "worse": f"{evolved} is worse than {standard}",
+        "equivalent": f"{evolved} and {standard} are equivalent within ±{_number(result['equivalence']['margin'])[1:]}",
         "inconclusive": "inconclusive: neither a difference nor equivalence is shown",
     }[result["verdict"]["word"]]
     relative = difference["relative"]
