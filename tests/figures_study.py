@@ -10,7 +10,8 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from evomix.artifacts import digest_file, read_json, write_json, write_table, write_text
-from evomix.config import Tuning, Validation
+from evomix.config import Gallery, Tuning, Validation
+from evomix.mechanisms.table import tabulate
 from evomix.statistics.comparison import compare
 from evomix.statistics.horizon import horizon
 from evomix.statistics.scaling_law import fit
@@ -245,8 +246,19 @@ def write_matrices(root: Path, framework: str, layers: int = 2, heads: int = 2) 
         save_file({"matrices": weights}, path, metadata={"tokens": json.dumps(tokens)})
 
 
+def write_gallery(root: Path) -> None:
+    """Write the table of three members per framework, one of which diverged, with the real function."""
+    write_json(root / "corpus" / "stats.json", "corpus", {"unigram_entropy": 3.15})
+    for framework in FRAMEWORKS:
+        for member in ("softmax", "linear", "ssd"):
+            write_run(root / "experts", framework, member, "small", 7, diverged=framework + member == "matrix_mixerssd")
+    runs = sorted((root / "experts").rglob("summary.json"))
+    tabulate(Gallery(size="small", steps=STEPS), runs, root / "corpus" / "stats.json", root / "gallery.json")
+
+
 def write_on_demand(root: Path) -> None:
-    """Write horizons with the real statistics, and a calibration of two rows."""
+    """Write horizons with the real statistics, a calibration of two rows, and a table of the gallery."""
+    write_gallery(root)
     for framework in FRAMEWORKS:
         curves = sorted((root / "training" / framework / "standard").glob("*/*/curve.parquet"))
         names = [str(number) for number in range(len(curves))]

@@ -22,25 +22,15 @@ def _data(results: Results) -> pd.DataFrame:
     """Return one row per member in the order drawn: framework by framework, lowest loss first."""
     table, timing = results.json("gallery.json") or {}, results.json("gallery_timing.json") or {}
     times = {(row["framework"], row["member"]): row for row in timing.get("members", [])}
+    members = table.get("members", [])
+    places = {name: place for place, name in enumerate(dict.fromkeys(row["framework"] for row in members))}
     rows = []
-    for row in table.get("members", []):
+    for row in sorted(members, key=lambda row: (places[row["framework"]], row["loss"] is None, row["loss"] or 0.0)):
         measured = times.get((row["framework"], row["member"]), {})
         ratios = row["against_softmax"] | measured.get("against_softmax", {})
         plain = {key: value for key, value in (measured | row).items() if key not in ("against_softmax", "reason")}
-        rows.append(
-            {**plain, "unigram_entropy": table["unigram_entropy"]} | {f"{k}_ratio": v for k, v in ratios.items()}
-        )
-    frame = pd.DataFrame(rows)
-    order = {name: place for place, name in enumerate(results.frameworks())}
-    return (
-        frame.sort_values(
-            ["framework", "loss"],
-            key=lambda column: column.map(order) if column.name == "framework" else column,
-            ignore_index=True,
-        )
-        if rows
-        else frame
-    )
+        rows.append(plain | {f"{key}_ratio": value for key, value in ratios.items()})
+    return pd.DataFrame(rows).assign(unigram_entropy=table.get("unigram_entropy"))
 
 
 def _dots(axes: Axes, data: pd.DataFrame, key: str) -> None:
@@ -69,6 +59,8 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
         0
     ]
     _dots(left, data, "loss")
+    for place, row in data[data["loss"].isna()].iterrows():
+        left.text(0.5, int(str(place)), row["status"], color=style.RED, transform=left.get_yaxis_transform())
     left.axvline(data["unigram_entropy"].iloc[0], color=style.INK, linestyle=":", linewidth=1)
     left.set_yticks(range(len(data)), [words(name) for name in data["member"]])
     left.set_ylim(len(data) - 0.4, -0.6)
