@@ -69,6 +69,5 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
     for axes, key in zip(right, shown, strict=True):
         _dots(axes, data, f"{key}_ratio")
         axes.axvline(1, color=style.INK, linewidth=0.7)
-        axes.set_xscale("log")
         axes.set_xlabel(PANELS[key])
     style.save(figure, output, data)
