@@ -61,10 +61,10 @@ def rescore(run_specs: list[Path], output: Output) -> None:
 
 def _judges(search: specs.SearchSpec) -> dict[str, Any]:
     """Return how candidates are gated and trained: both in the sandbox."""
+    from evomix.evolution.trainings import trainer
     from evomix.gate import gate as gates
-    from evomix.training.contained import train_contained
 
-    return {"train": train_contained, "gate": lambda path: gates.gate(path, search.framework, search=search)}
+    return {"train": trainer(search), "gate": lambda path: gates.gate(path, search.framework, search=search)}
 
 
 def write_search_spec(

@@ -116,12 +116,12 @@ def _measure(
 ) -> dict[str, Any]:
     """Train every size (small to large) and seed, and judge; stop where no further training can change the verdict."""
     losses: dict[str, dict[str, float]] = record["losses"]
-    order = sorted(search.architectures, key=lambda name: (search.architectures[name].width, name))
+    order = ascending(search)
     for size in order:
         losses[size] = {}
         for seed in search.seeds:
             where = folder / "training" / size / f"seed_{seed}"
-            summary = _train(train, _run_spec(search, candidate, size, seed), where, [candidate, folder])
+            summary = _train(train, run_spec(search, candidate, size, seed), where, [candidate, folder])
             record["parameters"] |= _one(size, summary, "parameters")
             record["flops"] |= _one(size, summary, "flops_per_token")
             if summary["status"] != "finished":
@@ -164,7 +164,13 @@ def _guard(what: str, margin: float) -> dict[str, Any]:
     return {"status": "refused", "check": "guard", "reason": reason}
 
 
-def _run_spec(search: SearchSpec, candidate: Path, size: str, seed: int) -> RunSpec:
+def ascending(search: SearchSpec) -> list[str]:
+    """Return the names of the sizes, small to large: the order in which a candidate is trained."""
+    return sorted(search.architectures, key=lambda name: (search.architectures[name].width, name))
+
+
+def run_spec(search: SearchSpec, candidate: Path, size: str, seed: int) -> RunSpec:
+    """Return the spec of one of a candidate's trainings."""
     return RunSpec(
         framework=search.framework,
         variant="candidate",

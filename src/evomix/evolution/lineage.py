@@ -24,8 +24,9 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
     standard = slots[0].evaluation["standard"]
     slots = [item for item in slots if "id" in item.proposal]
     added = {outcome["id"]: outcome["added"] for outcome in state["outcomes"]}
-    _write_history(standard, slots, added, output / "history.parquet")
-    nodes = _nodes(state, standard, slots, added)
+    seeds = _seed_fitness(state, standard)
+    _write_history(max(seeds.values()), slots, added, output / "history.parquet")
+    nodes = _nodes(state, seeds, slots, added)
     record = {
         **{key: state[key] for key in ("framework", "arm", "best", "stopped", "evaluated", "spent")},
         "best_path": _path(nodes, state["best"]["id"]),
@@ -35,11 +36,16 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
     write_text(output / "lineage.mmd", _mermaid(nodes, record["best_path"]))
 
 
-def _write_history(standard: dict[str, float], slots: list[Slot], added: dict[str, bool], path: Path) -> None:
-    """Write one row per candidate, in the order of the search, with the best fitness so far."""
+def _seed_fitness(state: dict[str, Any], standard: dict[str, float]) -> dict[str, float]:
+    """Return name → fitness of the seeds; the standard's is that on the search's own seeds, as the members' are."""
+    first, *members = state["seeds"]
+    return {first["name"]: standard["fitness"]} | {seed["name"]: seed["fitness"] for seed in members}
+
+
+def _write_history(best: float, slots: list[Slot], added: dict[str, bool], path: Path) -> None:
+    """Write one row per candidate, in the order of the search, with the best fitness so far (`best` at first)."""
     import pandas as pd
 
-    best = standard["fitness"]
     rows = []
     for item in slots:
         proposal, evaluation = item.proposal, item.evaluation
@@ -62,12 +68,9 @@ def _number(value: float | None) -> float:
 
 
 def _nodes(
-    state: dict[str, Any], standard: dict[str, float], slots: list[Slot], added: dict[str, bool]
+    state: dict[str, Any], seeds: dict[str, float], slots: list[Slot], added: dict[str, bool]
 ) -> list[dict[str, Any]]:
-    """Return seeds and candidates with parents, outcome, and diffs to the parent and to the standard.
-
-    Seeds stand at the standard's own fitness on the search's seeds.
-    """
+    """Return seeds and candidates with parents, outcome, and diffs to the parent and to the standard."""
     sources: dict[str, str] = {}
     nodes: list[dict[str, Any]] = []
     for seed in state["seeds"]:
@@ -75,7 +78,7 @@ def _nodes(
             sources[name] = seed["source"]
             nodes.append(
                 {"id": name, "kind": "seed", "label": seed["name"], "parent": None, "others": [], "iteration": 0}
-                | {"status": "accepted", "fitness": standard["fitness"], "candidate": seed["candidate"], "added": True}
+                | {"status": "accepted", "fitness": seeds[seed["name"]], "candidate": seed["candidate"], "added": True}
             )
     original = state["seeds"][0]["source"]
     for item in slots:

@@ -51,7 +51,7 @@ def seed_population(
             )
         records.append(
             {"name": mechanism.stem, "ids": names, "candidate": digest, "identity": identity(source)}
-            | {"source": source, "report": report(content), "score": content["score"]}
+            | {"source": source, "report": report(content), **{key: content[key] for key in ("score", "fitness")}}
         )
     best = max(records, key=lambda item: item["score"])
     population.save(output, 0)
