@@ -211,6 +211,12 @@ def stem(name: str, framework: str | None = None) -> str:
     return f"figures/{framework or STUDY}/{name}"
 
 
+def _variants(item: Input, config: Config, framework: str) -> tuple[str, ...]:
+    """Return the variants that {variant} ranges over: those compared; in the tuning, those that have one."""
+    shared = config.tuning.policy == "shared" and item.template.startswith("tuning/")
+    return ("standard",) if shared else config.validation.pair(framework)
+
+
 def inputs(name: str, config: Config, framework: str | None = None) -> list[str]:
     """Return every file under the results folder that figure `name` reads in this study, without duplicates.
 
@@ -228,7 +234,7 @@ def inputs(name: str, config: Config, framework: str | None = None) -> list[str]
         for item in entry.inputs
         for view in frameworks
         for variant, arm, size, seed in itertools.product(
-            config.validation.pair(view), config.evolution.arms, *runs[item.runs]
+            _variants(item, config, view), config.evolution.arms, *runs[item.runs]
         )
     ]
     return list(dict.fromkeys(found))

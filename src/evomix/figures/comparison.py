@@ -28,7 +28,13 @@ def _rows(results: Results) -> pd.DataFrame:
     return frame.dropna(subset="mean")
 
 
-def _forest(axes: Axes, rows: pd.DataFrame, places: dict[str, int], scale: float = 1.0) -> None:
+def _labels(results: Results) -> dict[str, str]:
+    """Return how the legend calls the two roles: by the variants in them where all frameworks have the same."""
+    pairs = [tuple(results.pair(framework).values()) for framework in results.frameworks()]
+    return dict(zip(VARIANTS, pairs[0] if len(set(pairs)) == 1 else ("variant to beat", "judged variant"), strict=True))
+
+
+def _forest(axes: Axes, rows: pd.DataFrame, places: dict[str, int], labels: dict[str, str], scale: float = 1.0) -> None:
     for quantity, group in rows.groupby("quantity", sort=False):
         name = str(quantity)
         shift = {"standard": 0.13, "evolved": -0.13}.get(name, 0.0)
@@ -40,7 +46,7 @@ def _forest(axes: Axes, rows: pd.DataFrame, places: dict[str, int], scale: float
             fmt=style.VARIANT_MARKER.get(name, "s"),
             color=style.VARIANT_COLOUR.get(name, style.INK),
             capsize=2,
-            label=name,
+            label=labels.get(name, name),
         )
 
 
@@ -55,7 +61,8 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
     gains = rows[rows["quantity"] == "gain"]
     figure = style.canvas(style.PAGE, 0.95 + 0.4 * len(shown))
     left, *right = figure.subplots(1, 2 if len(gains) else 1, sharey=True, squeeze=False)[0]
-    _forest(left, rows[rows["quantity"] != "gain"], places)
+    labels = _labels(results)
+    _forest(left, rows[rows["quantity"] != "gain"], places, labels)
     left.set_yticks(list(places.values()), [words(name) for name in places])
     left.set_ylim(-0.6, len(shown) - 0.4)
     left.grid(axis="y", visible=False)
@@ -64,7 +71,7 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
     style.legend_above(left, 2)
     for axes in right:
         axes.axvline(0, color=style.INK, linewidth=0.7)
-        _forest(axes, gains, places, 1_000)
+        _forest(axes, gains, places, labels, 1_000)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("gain over own standard (10⁻³ nats/token, right is better)")
+        axes.set_xlabel(f"gain over own {labels['standard']} (10⁻³ nats/token, right is better)")
     style.save(figure, output, rows)

@@ -69,7 +69,7 @@ def _tree(axes: Axes, tree: pd.DataFrame, path: list[str], level: float) -> None
             rows["depth"], rows["lane"], marker, color=colour, fillstyle=fill, markersize=small, zorder=3, label=label,
             markerfacecolor="white" if fill == "none" else colour,
         )  # fmt: skip
-    axes.plot(*root, "s", color=style.BLUE, markersize=5, zorder=3, label="standard")
+    axes.plot(*root, "s", color=style.BLUE, markersize=5, zorder=3, label="seed")
 
 
 @style.styled()
@@ -92,7 +92,7 @@ def draw(results: Results, output: Path, framework: str) -> None:
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("edits from the standard")
+        axes.set_xlabel("edits from the seed")
         axes.margins(x=0.08)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(trees) == 1 else 4, columnspacing=1.2)

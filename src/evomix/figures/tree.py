@@ -65,6 +65,11 @@ class Results:
         keys = zip(VARIANTS, ("reference", "candidate"), strict=True)
         return {role: named.get(key, {}).get(framework, role) for role, key in keys}
 
+    def tuned(self, framework: str) -> list[str]:
+        """Return the variants whose own tuning the study uses: under policy `shared` the standard alone."""
+        shared = self.section("policy").get("policy") == "shared"
+        return ["standard"] if shared else list(self.pair(framework).values())
+
     def frameworks(self) -> list[str]:
         """Return the study's frameworks in the config's order; without a config, those that left any artifact."""
         named = self.section("validation").get("frameworks")

@@ -71,7 +71,7 @@ def draw(results: Results, output: Path, framework: str) -> None:
     """Draw final loss of every trial (nats per token) against its learning rate (log axis), one panel per variant."""
     folder = f"tuning/{framework}"
     found: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {}
-    for variant in results.pair(framework).values():
+    for variant in results.tuned(framework):
         trials, best = (
             results.table(f"{folder}/{variant}/trials.parquet"),
             results.json(f"{folder}/{variant}/best.json"),

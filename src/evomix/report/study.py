@@ -193,7 +193,7 @@ def _missing(results: Results, frameworks: list[str]) -> list[str]:
     lines = []
     for framework in frameworks:
         phases = {
-            "tuning": [f"tuning/{framework}/{variant}/best.json" for variant in results.pair(framework).values()],
+            "tuning": [f"tuning/{framework}/{variant}/best.json" for variant in results.tuned(framework)],
             "the evolved mechanism": [f"mechanisms/{framework}/evolved.py"],
             "the scaling law": [f"scaling/{framework}.json"],
             "the paired validation": [f"validation/{framework}.json"],

@@ -82,8 +82,9 @@ def scaling(results: Results) -> Table:
     records: list[dict[str, Any]] = []
     for framework in results.frameworks():
         found = results.json(f"scaling/{framework}.json") or {}
-        for variant in VARIANTS:
-            block = found.get("variants", {}).get(variant)
+        pair = results.pair(framework)
+        for role, variant in pair.items():
+            block = found.get("variants", {}).get(role)
             if block:
                 slope = block["slope"]
                 records.append(
@@ -103,7 +104,7 @@ def scaling(results: Results) -> Table:
             records.append(
                 {
                     "framework": framework,
-                    "variant": "standard − evolved",
+                    "variant": " − ".join(pair.values()),
                     "slope": test["mean"],
                     "low": low,
                     "high": high,
@@ -130,7 +131,7 @@ def tuning(results: Results) -> Table:
     """Return one row per framework and variant: what was chosen, how well it is known, and at what budget."""
     records: list[dict[str, Any]] = []
     for framework in results.frameworks():
-        for variant in VARIANTS:
+        for variant in results.tuned(framework):
             found = results.json(f"tuning/{framework}/{variant}/best.json")
             if found is None:
                 continue
@@ -172,7 +173,7 @@ def certificates(results: Results) -> Table:
     """Return one row per framework, variant and check of its certificate."""
     records: list[dict[str, Any]] = []
     for framework in results.frameworks():
-        for variant in VARIANTS:
+        for variant in dict.fromkeys([*VARIANTS, *results.pair(framework).values()]):
             found = results.json(f"mechanisms/{framework}/{variant}.certificate.json") or {}
             own = {"framework": framework, "variant": variant}
             records += [own | {key: item.get(key) for key in _CHECK} for item in found.get("checks", [])]
