@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evomix.artifacts import read_json, read_table, write_json
+from evomix.artifacts import read_json, read_table, write_json, write_text
 from evomix.config import Config, load_config
 from evomix.errors import UserError
 from evomix.figures import catalogue, style
@@ -24,6 +24,7 @@ from evomix.figures.draw import draw
 from evomix.figures.lineage import layout
 from evomix.figures.search import ancestry
 from evomix.figures.tree import Results
+from evomix.sections import sections
 from figures_study import FRAMEWORKS, SEEDS, VALIDATION_SIZE, final_loss, finished_study, write_run, write_sections
 
 ROOT = Path(__file__).parent.parent
@@ -222,3 +223,20 @@ def test_damaged_artifact_is_named(study: Path, tmp_path: Path) -> None:
     broken.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"summary.json is not readable JSON"):
         draw("per_seed", tmp_path, tmp_path / "figure", FRAMEWORK)
+
+
+def test_a_pair_of_the_config_is_read_named_and_stands_in_its_roles(config: Config, tmp_path: Path) -> None:
+    """From the sections that the workflow writes: a member in place of the standard, whose own runs are not shown."""
+    validation = config.validation.model_copy(update={"reference": {FRAMEWORK: "ssd"}})
+    for name, text in sections(config.model_copy(update={"validation": validation})).items():
+        write_text(tmp_path / "config" / f"{name}.json", text)
+    for variant in ("standard", "ssd", "evolved"):
+        for seed in SEEDS:
+            write_run(tmp_path, FRAMEWORK, variant, VALIDATION_SIZE, seed)
+    results = Results(tmp_path)
+    assert results.frameworks() == list(FRAMEWORKS)
+    pairs = results.pairs(FRAMEWORK).set_index("seed")
+    assert pairs["standard"].to_dict() == {s: final_loss(FRAMEWORK, "ssd", VALIDATION_SIZE, s) for s in SEEDS}
+    assert len(results.curves(FRAMEWORK)["seed"].unique()) == len(SEEDS)
+    assert set(results.curves(FRAMEWORK)["variant"]) == {"standard", "evolved"}
+    assert results.pair(FRAMEWORKS[1]) == {"standard": "standard", "evolved": "evolved"}

@@ -84,6 +84,20 @@ def test_comparison_finds_the_framework_that_differs(tmp_path):
     assert {row["label"]: row["holm_p"] for row in result["contrasts"]} == pytest.approx(holm(p_values))
 
 
+def test_any_two_variants_can_be_compared(tmp_path):
+    """Roles exchanged in one framework: its verdict turns round, is named, and is a departure from the protocol."""
+    plain = run(tmp_path / "plain", noisy_loss({FIRST: 0.03}))
+    turned = run(
+        tmp_path / "turned", noisy_loss({FIRST: 0.03}), reference={FIRST: "evolved"}, candidate={FIRST: "standard"}
+    )
+    assert turned[FIRST]["variants"] == {"standard": "evolved", "evolved": "standard"}
+    assert turned[FIRST]["difference"]["mean"] == pytest.approx(-plain[FIRST]["difference"]["mean"])
+    assert turned[SECOND]["difference"] == plain[SECOND]["difference"]
+    assert verdict_line(turned[FIRST]).startswith(f"{FIRST}: standard is worse than evolved — gain -0.0")
+    extra = set(turned[FIRST]["protocol"]["departures"]) - set(plain[FIRST]["protocol"]["departures"])
+    assert extra == {f"{FIRST} compares standard against evolved, registered evolved against standard"}
+
+
 @pytest.mark.parametrize("gain", [0.0, 0.02])
 def test_two_seeds_do_not_crash_and_claim_little(tmp_path, gain):
     results = run(tmp_path, noisy_loss({FIRST: gain}), count=2)

@@ -12,10 +12,12 @@ import yaml
 from snakemake.utils import update_config
 
 from conftest import copy_project
-from evomix.artifacts import read_json
-from evomix.config import load_config
+from evomix.artifacts import read_json, write_json
+from evomix.config import Gallery, load_config
 from evomix.errors import UserError
 from evomix.mechanisms.members import members
+from evomix.mechanisms.table import tabulate
+from statistics_study import write_summary
 from workflow_runs import planned, snakemake
 
 MIXER = "matrix_mixer"
@@ -99,15 +101,44 @@ def test_every_fault_is_named(root: Path, change: dict[str, Any], sentence: str)
     assert "\n" not in str(error.value)
 
 
+def table(folder: Path, losses: dict[str, float | None]) -> dict[str, Any]:
+    """Return the table of members of one framework with the given losses, unigram entropy 2."""
+    write_json(folder / "stats.json", "corpus", {"unigram_entropy": 2.0})
+    paths = []
+    for member, loss in losses.items():
+        paths.append(write_summary(folder, MIXER, member, "1M", 7, loss))
+        times = {"tokens_per_second": 5.0, "peak_memory_bytes": 8.0, "seconds": 1.0, "device": "cpu"}
+        write_json(paths[-1].with_name("timing.json"), "timing", times)
+    tabulate(Gallery(size="1M", steps=100), paths, folder / "stats.json", folder / "gallery.json")
+    return read_json(folder / "gallery.json", "gallery")
+
+
+def test_the_table_says_who_failed_and_keeps_measured_times_apart(tmp_path: Path) -> None:
+    found = table(tmp_path, {"softmax": 1.5, "linear": 1.8, "ssd": None, "cauchy": 2.5})
+    assert found["not_beating_unigram"] == [f"{MIXER}/ssd", f"{MIXER}/cauchy"]
+    rows = {row["member"]: row for row in found["members"]}
+    assert rows["linear"]["against_softmax"]["loss"] == pytest.approx(1.2)
+    assert rows["ssd"]["against_softmax"]["loss"] is None
+    assert rows["ssd"]["status"] == "diverged"
+    assert "seconds" not in (tmp_path / "gallery.json").read_text()
+    timing = read_json(tmp_path / "gallery_timing.json", "gallery_timing")
+    assert timing["members"][1]["against_softmax"] == {"tokens_per_second": 1.0, "peak_memory_bytes": 1.0}
+
+
+def test_a_table_without_softmax_costs_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training of softmax of matrix_mixer among those given"):
+        table(tmp_path, {"linear": 1.8})
+
+
 @pytest.mark.slow
 def test_every_member_trains_and_beats_the_unigram_entropy(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "evomix")
     snakemake(project, "results/test/gallery.json", "results/test/figures/study/gallery.svg", "--config", ONE)
-    table = read_json(project / "results/test/gallery.json", "gallery")
-    rows = {row["member"]: row for row in table["members"]}
+    found = read_json(project / "results/test/gallery.json", "gallery")
+    rows = {row["member"]: row for row in found["members"]}
     assert set(rows) == set(members(MIXER))
-    assert table["not_beating_unigram"] == []
-    assert all(row["status"] == "finished" and row["loss"] < table["unigram_entropy"] for row in rows.values())
+    assert found["not_beating_unigram"] == []
+    assert all(row["status"] == "finished" and row["loss"] < found["unigram_entropy"] for row in rows.values())
     assert set(rows["softmax"]["against_softmax"].values()) == {1.0}
     assert rows["ssd"]["mechanism_parameters"] > rows["softmax"]["mechanism_parameters"]
     timing = read_json(project / "results/test/gallery_timing.json", "gallery_timing")
