@@ -186,7 +186,7 @@ ON_DEMAND: tuple[Entry, ...] = (
     Entry(
         "gallery",
         "The expert mechanisms",
-        "A member left of the dotted line has learnt from context; those left of their softmax at no more FLOPs are "
+        "A member below the unigram entropy has learnt from text; those left of their softmax at no more FLOPs are "
         "the opponents that an evolved mechanism should also beat.",
         MECHANISM,
         False,

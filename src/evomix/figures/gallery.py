@@ -61,10 +61,15 @@ def draw(results: Results, output: Path, framework: str | None = None) -> None:
     _dots(left, data, "loss")
     for place, row in data[data["loss"].isna()].iterrows():
         left.text(0.5, int(str(place)), row["status"], color=style.RED, transform=left.get_yaxis_transform())
-    left.axvline(data["unigram_entropy"].iloc[0], color=style.INK, linestyle=":", linewidth=1)
+    entropy = float(data["unigram_entropy"].iloc[0])
+    if data["beats_unigram"].all():
+        said = f"all beat the unigram entropy {entropy:.2f}"
+    else:
+        said = "dotted: unigram entropy"
+        left.axvline(entropy, color=style.INK, linestyle=":", linewidth=1)
     left.set_yticks(range(len(data)), [words(name) for name in data["member"]])
     left.set_ylim(len(data) - 0.4, -0.6)
-    left.set_xlabel("held-out loss (nats/token, left is better;\ndotted: unigram entropy)")
+    left.set_xlabel(f"held-out loss (nats/token, left is better;\n{said})")
     style.legend_above(left, 3)
     for axes, key in zip(right, shown, strict=True):
         _dots(axes, data, f"{key}_ratio")

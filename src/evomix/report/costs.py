@@ -72,6 +72,43 @@ def costs(results: Results) -> Table:
     return make("costs", "Costs of the variants", caption, columns, records)
 
 
+def gallery(results: Results) -> Table:
+    """Return one row per expert mechanism: costs and the loss after a fixed budget, against softmax."""
+    table, timing = results.json("gallery.json") or {}, results.json("gallery_timing.json") or {}
+    times = {(row["framework"], row["member"]): row for row in timing.get("members", [])}
+    records = []
+    for row in table.get("members", []):
+        measured = times.get((row["framework"], row["member"]), {})
+        ratios = row["against_softmax"] | measured.get("against_softmax", {})
+        peak = measured.get("peak_memory_bytes")
+        records.append(
+            {**measured, **row}
+            | {f"{key}_ratio": value for key, value in ratios.items()}
+            | {"memory": None if peak is None else peak / 2**20}
+        )
+    columns: Columns = {
+        "framework": ("framework", "text"),
+        "member": ("member", "text"),
+        "parameters": ("N (non-embedding)", "count"),
+        "mechanism_parameters": ("of these in the mechanism", "count"),
+        "flops_per_token": ("forward FLOPs per token", "count"),
+        "flops_per_token_ratio": ("against softmax", "ratio"),
+        "loss": ("loss (nats/token)", "loss"),
+        "loss_ratio": ("against softmax", "ratio"),
+        "bits_per_byte": ("bits per byte", "loss"),
+        "beats_unigram": ("beats the unigram entropy", "flag"),
+        "tokens_per_second": ("tokens per second", "count"),
+        "tokens_per_second_ratio": ("against softmax", "ratio"),
+        "memory": ("peak memory (MiB)", "count"),
+        "status": ("status", "text"),
+    }
+    caption = (
+        "Every expert mechanism of the gallery, trained alike with the standard's hyper-parameters and one seed; a "
+        "small lead in loss may be the seed's. Speed and memory are measured once."
+    )
+    return make("gallery", "The expert mechanisms", caption, columns, records)
+
+
 def study_costs(results: Results) -> Table:
     """Return one row per phase and device: trainings carried out and their hours."""
     hours: dict[tuple[str, str], list[float]] = {}

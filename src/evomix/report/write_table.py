@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "tuning": tables.tuning,
     "certificates": tables.certificates,
     "calibration": tables.calibration,
+    "gallery": costs.gallery,
     "costs": costs.costs,
     "study_costs": costs.study_costs,
 }
