@@ -28,7 +28,7 @@ demo: env  ## the whole study in miniature, offline, on 2 cores; ends with the v
 	@evomix verdicts results/$(PRESET)
 
 test: env  ## format, lint, types and tests
-	pytest -n $(CORES)
+	pytest -n $(CORES) --dist loadfile
 
 check: env  ## formatters and type checker alone
 	ruff check src tests && ruff format --check src tests && mypy && snakefmt --check Snakefile workflow

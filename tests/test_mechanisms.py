@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from evomix.gate import syntax
-from evomix.mechanisms import library
+from evomix.mechanisms import library, members
 from evomix.mechanisms.contract import Mechanism, build_mechanism, initialise_mechanism
 from evomix.mechanisms.costs import cost, parameter_count
 from evomix.mechanisms.matrices import mixing_matrix
@@ -213,7 +213,7 @@ def test_a_new_file_joins_the_gallery_by_itself(tmp_path: Path, monkeypatch: pyt
     text = library.standard("matrix_mixer").read_text(encoding="utf-8")
     (folder / "newcomer.py").write_text(text, encoding="utf-8")
     (folder / "contract.py").write_text("# no member\n", encoding="utf-8")
-    monkeypatch.setattr(library, "_HERE", tmp_path)
+    monkeypatch.setattr(members, "_HERE", tmp_path)
     assert list(library.gallery("matrix_mixer")) == ["newcomer"]
     assert library.load(folder / "newcomer.py", "matrix_mixer").framework == "matrix_mixer"
 

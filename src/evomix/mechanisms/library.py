@@ -11,12 +11,12 @@ from types import ModuleType
 
 from torch import Tensor
 
+from evomix.config import FRAMEWORKS
 from evomix.errors import UserError
 from evomix.mechanisms.contract import Mechanism
 from evomix.mechanisms.members import BLOCK_START, STANDARD, members
 
 BLOCK_END = "# EVOLVE-BLOCK-END"
-FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
 
 Reference = Callable[[Mechanism, Tensor, Tensor], Tensor]
 
