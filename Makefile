@@ -6,7 +6,7 @@ CORES  ?= 2
 PRESET ?= demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
-SNAKEMAKE = snakemake --profile profiles/local --cores $(CORES) \
+SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason \
             $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
 
 .PHONY: help env demo test check report clean
@@ -24,7 +24,7 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 	touch $@
 
 demo: env  ## the whole study in miniature, offline, on 2 cores; ends with the verdicts and the report's path
-	$(SNAKEMAKE) all
+	$(SNAKEMAKE)
 	@evomix verdicts results/$(PRESET)
 
 test: env  ## format, lint, types and tests
