@@ -58,6 +58,10 @@ GALLERY = [
     for member in members(framework)
 ]
 MEMBERS = sorted({member for framework in FRAMEWORKS for member in members(framework)})
+SMALLEST = min(
+    study.evolution.sizes,
+    key=lambda name: (study.sizes[name].width, study.sizes[name].layers),
+)
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
 
@@ -196,8 +200,9 @@ def report_inputs():
             arm=arms,
         ),
         *(
-            f"<results>/mechanisms/{framework}/{variant}.certificate.json"
+            f"<results>/mechanisms/{framework}/{variant}.{state}"
             for framework, pair in PAIRS.items()
             for variant in dict.fromkeys([*VARIANTS, *pair])
+            for state in ("certificate.json", "trained.certificate.json")
         ),
     ]

@@ -76,6 +76,30 @@ rule certify:
         "{params.budgets} 2>&1 | tee {log}"
 
 
+rule certify_trained:
+    """Repeat the gate and the certificate on trained weights: gates that start at zero hide leaks."""
+    input:
+        mechanism="<results>/mechanisms/{framework}/{variant}.py",
+        spec="<results>/evolution/{framework}/candidates.spec.json",
+        weights=f"<results>/training/{{framework}}/{{variant}}/{SMALLEST}/seed_{study.scaling.seeds[0]}/model.safetensors",
+    output:
+        "<results>/mechanisms/{framework}/{variant}.trained.certificate.json",
+    log:
+        "<logs>/mechanisms/{framework}/certify_trained_{variant}.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
+    message:
+        "Certifying trained {wildcards.variant} of {wildcards.framework}"
+    shell:
+        "python -m evomix certify {input.mechanism} {output} --framework {wildcards.framework} "
+        "--spec {input.spec} --weights {input.weights} 2>&1 | tee {log}"
+
+
 rule write_member_spec:
     """Write the spec by which a gallery member is trained: tuned as the standard is, measured on the search shard."""
     input:

@@ -42,12 +42,13 @@ def certify(
     output: Target,
     framework: FrameworkName,
     spec: Annotated[Path | None, typer.Option("--spec", help="search spec whose budgets and shells apply")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="trained model of the spec's smallest size")] = None,
 ) -> None:
-    """Write the certificate of a frozen variant: the gate's record, accepted or not."""
+    """Write the certificate of a frozen variant, untrained or trained: the gate's record, accepted or not."""
     from evomix.gate import gate as gates
 
     search = specs.read_spec(spec, specs.SearchSpec) if spec else None
-    record = gates.gate(file, framework_of(framework), search=search)
+    record = gates.gate(file, framework_of(framework), search=search, weights=weights)
     write_json(output, "certificate", {"mechanism": digest_file(file), **record})
 
 

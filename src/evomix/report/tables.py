@@ -170,23 +170,28 @@ def tuning(results: Results) -> Table:
 
 
 def certificates(results: Results) -> Table:
-    """Return one row per framework, variant and check of its certificate."""
+    """Return one row per framework, variant, state of its weights, and check of its certificate."""
     records: list[dict[str, Any]] = []
     for framework in results.frameworks():
         for variant in dict.fromkeys([*VARIANTS, *results.pair(framework).values()]):
-            found = results.json(f"mechanisms/{framework}/{variant}.certificate.json") or {}
-            own = {"framework": framework, "variant": variant}
-            records += [own | {key: item.get(key) for key in _CHECK} for item in found.get("checks", [])]
+            for weights, name in (
+                ("fresh", f"{variant}.certificate.json"),
+                ("trained", f"{variant}.trained.certificate.json"),
+            ):
+                found = results.json(f"mechanisms/{framework}/{name}") or {}
+                own = {"framework": framework, "variant": variant, "weights": weights}
+                records += [own | {key: item.get(key) for key in _CHECK} for item in found.get("checks", [])]
     columns: Columns = {
         "framework": ("framework", "text"),
         "variant": ("variant", "text"),
+        "weights": ("weights", "text"),
         "check": ("check", "text"),
         "layer": ("layer", "text"),
         "value": ("measured", "text"),
         "limit": ("limit", "text"),
         "passed": ("passed", "flag"),
     }
-    caption = "Measured evidence that a variant is causal, sound and a member of its framework."
+    caption = "Measured evidence that a variant, fresh and trained, is causal, sound and a member of its framework."
     return make("certificates", "Certificate", caption, columns, records)
 
 
