@@ -40,7 +40,7 @@ def _free_ports(count: int) -> list[int]:
 class Cluster:
     """A SLURM cluster of `nodes` virtual nodes, each with `cores` cores, `memory_mb` and `gpus` fake GPUs."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, cores: int = 2, memory_mb: int = 8000, gpus: int = 4) -> None:
+    def __init__(self, folder: Path, *, nodes: int = 2, cores: int = 2, memory_mb: int = 16_000, gpus: int = 4) -> None:
         self.folder = folder.resolve()
         self.nodes = [f"n{index + 1}" for index in range(nodes)]
         self.cores, self.memory_mb, self.gpus = cores, memory_mb, gpus

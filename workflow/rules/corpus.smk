@@ -38,7 +38,7 @@ rule train_tokenizer:
     conda:
         "../../envs/driver.yaml"
     resources:
-        mem_mb=16000,
+        mem_mb=16000 if study.corpus.source == "tinystories" else 4000,
         runtime=120,
     params:
         code=fingerprint("evomix.corpus.tokenizer"),
