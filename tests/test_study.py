@@ -120,7 +120,7 @@ def test_hostile_candidates_are_refused_and_the_study_goes_on(study: Path, tmp_p
         assert old in standard
         source = standard.replace(old, new)
         proposal = json.loads((slot / "proposal.json").read_text())
-        proposal["candidate"] = candidate_digest(source)
+        proposal["candidate"] = candidate_digest(source, framework)
         (slot / "proposal.json").write_text(json.dumps(proposal, indent=2, sort_keys=True) + "\n")
         (slot / "candidate.py").write_text(source)
     snakemake(project, "all", "--profile", "profiles/local", "--rerun-triggers", "input", "mtime")
