@@ -56,9 +56,13 @@ def test_seed_members_are_frozen_and_evaluated_before_the_population(project: Pa
 def test_an_opponent_is_tuned_certified_and_trained_in_place_of_the_standard(
     project: Path, plain: dict[str, int]
 ) -> None:
-    """The standard stays the search's baseline, with its own tuning and certificate; only its final runs go."""
+    """The standard stays the search's baseline, with its own tuning and certificates; only its final runs go.
+
+    One of its runs remains, for the certificate on trained weights.
+    """
     jobs = planned(project, "--config", ONE, OPPONENT)
-    assert difference(jobs, plain) == {"freeze_member": 1, "certify": 1, "run_trials": 1, "choose_hyperparameters": 1}
+    added = ("freeze_member", "certify", "certify_trained", "run_trials", "choose_hyperparameters")
+    assert difference(jobs, plain) == dict.fromkeys((*added, "write_run_spec", "train"), 1)
     shared = planned(project, "--config", ONE, OPPONENT, "tuning={policy: shared}")
     assert shared["run_trials"] == 1
 
