@@ -18,12 +18,10 @@ from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, spec_digest, write_spec
 from evomix.training.contained import RunError
+from evomix.training.finished import MODULE
 
 Trainer = Callable[[RunSpec, Path], dict[str, Any]]
 """Trains a spec in a folder, resumable, and returns what it wrote as summary.json."""
-
-ENGINE = "evomix.training.engine"
-"""Module whose code decides a trial's loss: a finished trial of other code is not kept."""
 
 
 def trial_spec(run: RunSpec, trial: dict[str, Any], steps: int) -> RunSpec:
@@ -87,7 +85,7 @@ def run_trials(
 
 def _prepare(spec: RunSpec, folder: Path) -> None:
     """Make a trial's folder, and empty it unless it belongs to this very trial and code."""
-    identity = {"spec_digest": spec_digest(spec), "code": fingerprint(ENGINE)}
+    identity = {"spec_digest": spec_digest(spec), "code": fingerprint(MODULE)}
     if folder.exists() and not _is_same(folder / "trial.json", identity):
         shutil.rmtree(folder)
     write_spec(folder / "spec.json", spec)
