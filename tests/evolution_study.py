@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import read_json
-from evomix.config import Arm, Framework, Llm, Proposing, Sandbox
 from evomix.evolution import evaluate, freeze, lineage, propose, seed, tell
 from evomix.evolution.identity import normalised
 from evomix.model.sizes import non_embedding_parameters
+from evomix.settings import Arm, Framework, Llm, Proposing, Sandbox
 from evomix.specs import (
     Architecture,
     CorpusReference,

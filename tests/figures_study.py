@@ -10,8 +10,8 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from evomix.artifacts import digest_file, read_json, write_json, write_table, write_text
-from evomix.config import Gallery, Tuning, Validation
 from evomix.mechanisms.table import tabulate
+from evomix.settings import Gallery, Tuning, Validation
 from evomix.statistics.comparison import compare
 from evomix.statistics.horizon import horizon
 from evomix.statistics.scaling_law import fit

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from evomix.config import Corpus, Sandbox
 from evomix.corpus import documents, tokenizer, tokens
 from evomix.evolution.evaluate import evaluate
 from evomix.gate.gate import gate
 from evomix.mechanisms.library import gallery, program, standard
+from evomix.settings import Corpus, Sandbox
 from evomix.specs import Architecture, Execution, Measurement, Optimisation, SearchSpec, corpus_reference
 from evomix.training.contained import train_contained
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from evomix.artifacts import digest_file, read_json
-from evomix.config import Corpus
 from evomix.corpus import documents, tokenizer, tokens
 from evomix.corpus.batches import batch_indices
 from evomix.errors import UserError
+from evomix.settings import Corpus
 
 
 def corpus(**settings: object) -> Corpus:

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from evomix.artifacts import read_json
-from evomix.config import Corpus
 from evomix.corpus import documents, sources, tinystories
 from evomix.errors import UserError
+from evomix.settings import Corpus
 
 
 def story(number: int) -> str:

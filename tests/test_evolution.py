@@ -14,11 +14,11 @@ import pytest
 
 from evolution_study import FRAMEWORKS, Search, files, search_spec, standard, train
 from evomix.artifacts import read_json
-from evomix.config import Framework, Proposing
 from evomix.errors import UserError
 from evomix.evolution import freeze, tell
 from evomix.evolution.evaluate import evaluate
 from evomix.evolution.records import read_slot
+from evomix.settings import Framework, Proposing
 from evomix.specs import RunSpec
 
 HERE = Path(__file__).resolve().parent

@@ -17,11 +17,11 @@ from openevolve.prompt.sampler import PromptSampler
 from openevolve.utils import code_utils
 
 from evolution_study import Search, files
-from evomix.config import Proposing
 from evomix.evolution import fitness
 from evomix.evolution.openevolve_adapter.population import DIMENSIONS, Population
 from evomix.evolution.openevolve_adapter.responses import PatchError, apply_response
 from evomix.evolution.stopping import count, new_state, reason_to_stop
+from evomix.settings import Proposing
 
 PROGRAM = "import math\n# EVOLVE-BLOCK-START\na = 1\nb = 2\n# EVOLVE-BLOCK-END\nafter = 3\n"
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from evolution_study import FRAMEWORKS, standard
-from evomix.config import Framework
 from evomix.errors import UserError
 from evomix.evolution.grammar import coefficient_dynamics, matrix_mixer, test_time_regression
 from evomix.evolution.grammar.crossover import cross
@@ -25,6 +24,7 @@ from evomix.evolution.scaffold import block, scaffold
 from evomix.gate import syntax
 from evomix.mechanisms import certificate, library
 from evomix.mechanisms.contract import Mechanism, build_mechanism
+from evomix.settings import Framework
 
 RULES: dict[str, ModuleType] = {
     "coefficient_dynamics": coefficient_dynamics,

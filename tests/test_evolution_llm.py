@@ -10,10 +10,10 @@ import pytest
 
 from evolution_study import Search, files
 from evomix.artifacts import read_json
-from evomix.config import Arm, Llm, Proposing
 from evomix.errors import UserError
 from evomix.evolution.proposers import openai
 from evomix.evolution.proposers.openai import read_key
+from evomix.settings import Arm, Llm, Proposing
 from llm_server import (
     FAULTS,
     LlmServer,

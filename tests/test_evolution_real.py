@@ -9,9 +9,9 @@ import pytest
 
 from evolution_study import FRAMEWORKS, Search, files, search_spec, shell, standard
 from evomix.artifacts import digest_file
-from evomix.config import Framework, Proposing, Sandbox
 from evomix.evolution.evaluate import evaluate
 from evomix.gate.gate import gate
+from evomix.settings import Framework, Proposing, Sandbox
 from evomix.specs import Architecture, CorpusReference, Optimisation, SearchSpec
 from evomix.training.contained import train_contained
 from training_study import VOCABULARY, write_corpus

@@ -11,12 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from evomix.artifacts import digest_file, write_text
-from evomix.config import Sandbox
 from evomix.corpus import tokenizer
 from evomix.errors import UserError
 from evomix.mechanisms import library
 from evomix.model.materialise import materialise
 from evomix.model.transformer import Transformer
+from evomix.settings import Sandbox
 from evomix.specs import (
     Architecture,
     CorpusReference,

@@ -34,7 +34,7 @@ def fingerprint(project: Path, module: str = MODULE) -> str:
         ("training/engine.py", '"""The training engine', '"""A new docstring. The training engine', True),
         ("training/engine.py", "BLOCK = 50", "BLOCK = 51", False),
         ("training/schedule.py", "def learning_rate(", "IMPORTED = 1\n\n\ndef learning_rate(", False),
-        ("config.py", "FRAMEWORKS:", "ADDED = 1\nFRAMEWORKS:", True),
+        ("settings.py", "FRAMEWORKS:", "ADDED = 1\nFRAMEWORKS:", True),
         ("figures/style.py", "from __future__", "UNRELATED = 1\nfrom __future__", True),
     ],
 )

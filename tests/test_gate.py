@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from evomix.config import Sandbox
 from evomix.gate import gate, sandbox, syntax
 from evomix.mechanisms import library
+from evomix.settings import Sandbox
 from programs.build import Program
 from programs.honest import estimators, mixers
 from programs.hostile import escapes, leaks, tampering

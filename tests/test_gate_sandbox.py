@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from evomix.config import Sandbox
 from evomix.errors import UserError
 from evomix.gate import sandbox
 from evomix.gate.syscalls import build_filter
+from evomix.settings import Sandbox
 
 BREAKOUT = Path(__file__).parent / "programs" / "hostile" / "breakout.py"
 UMASK = os.umask(0)
@@ -204,7 +204,7 @@ while True:
 PARENT = """
 import sys
 from pathlib import Path
-from evomix.config import Sandbox
+from evomix.settings import Sandbox
 from evomix.gate import sandbox
 script, scratch = map(Path, sys.argv[1:])
 result = sandbox.run([str(script)], readable=[script], scratch=scratch, settings=Sandbox(), seconds=60, stream=True)

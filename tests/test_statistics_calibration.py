@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evomix.artifacts import read_json, write_json
-from evomix.config import Tuning, Validation
+from evomix.settings import Tuning, Validation
 from evomix.statistics import calibration, calibration_rows, paired_study, tuning_noise
 from evomix.statistics.error_rates import Promise, clopper_pearson, mean, rate
 from evomix.statistics.paired import paired_t

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evomix.artifacts import canonical_json, read_json, write_json
-from evomix.config import Validation
 from evomix.errors import UserError
+from evomix.settings import Validation
 from evomix.statistics import comparison, scaling_law, validation
 from evomix.statistics.multiplicity import holm
 from evomix.statistics.paired_study import Pairs, analyse

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from evomix.config import Tuning
 from evomix.errors import UserError
+from evomix.settings import Tuning
 from evomix.streams import numpy_stream
 from evomix.tuning import surface
 from evomix.tuning.design import points

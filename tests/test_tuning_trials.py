@@ -17,10 +17,10 @@ import optuna
 import pytest
 
 from evomix.artifacts import digest_file, read_json, read_table, write_json
-from evomix.config import Sandbox, Tuning
 from evomix.corpus import documents, tokenizer, tokens
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
+from evomix.settings import Sandbox, Tuning
 from evomix.specs import (
     Architecture,
     CorpusReference,
@@ -117,7 +117,7 @@ def test_a_longer_design_begins_with_the_shorter_one() -> None:
 def test_design_is_the_same_in_another_process(tmp_path: Path) -> None:
     design.design(tuning(), tmp_path / "here.json")
     code = (
-        "import sys; from pathlib import Path; from evomix.config import Tuning; from evomix.tuning import design; "
+        "import sys; from pathlib import Path; from evomix.settings import Tuning; from evomix.tuning import design; "
         "design.design(Tuning(size='base', trials=12, steps=20), Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "there.json")], check=True)
@@ -266,8 +266,8 @@ trials.run_trials(run, folder / "design.json", 0, 1, folder, folder / "worker_0.
 
 def real_study(folder: Path) -> Tuning:
     """Write a small corpus, a run of the real engine and its design; return the tuning."""
-    from evomix.config import Corpus
     from evomix.mechanisms import library
+    from evomix.settings import Corpus
     from evomix.specs import write_spec
 
     corpus = Corpus(source="grammar", stories=150, vocabulary=300, sequence_length=16)

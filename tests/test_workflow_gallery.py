@@ -13,10 +13,11 @@ from snakemake.utils import update_config
 
 from conftest import copy_project
 from evomix.artifacts import read_json, write_json
-from evomix.config import Gallery, load_config
+from evomix.config import load_config
 from evomix.errors import UserError
 from evomix.mechanisms.members import members
 from evomix.mechanisms.table import tabulate
+from evomix.settings import Gallery
 from statistics_study import write_summary
 from workflow_runs import planned, snakemake
 

@@ -16,7 +16,9 @@ PACKAGE = "evomix"
 _ROOT = Path(__file__).resolve().parent
 _RESOURCES = (".md", ".j2", ".css", ".js", ".mplstyle")
 _RESOURCE_PACKAGES = {"evolution", "report", "figures"}
-_SETTLED = frozenset(f"{PACKAGE}.{name}" for name in ("config", "specs", "errors", "fingerprint", "provenance"))
+_SETTLED = frozenset(
+    f"{PACKAGE}.{name}" for name in ("config", "settings", "specs", "errors", "fingerprint", "provenance")
+)
 """Modules that decide no number on their own: what they yield reaches rules as files (sections, specs) or labels."""
 
 

@@ -16,7 +16,7 @@ from evomix.config import Config
 
 HEADER = """# Options
 
-Generated from `src/evomix/config.py` by `python -m evomix write-reference`; a test keeps it true. The values of the
+Generated from `src/evomix/settings.py` by `python -m evomix write-reference`; a test keeps it true. The values of the
 full protocol stand in `config.yaml`; a preset in `presets/` overlays it (`--configfile config/presets/demo.yaml`), and
 single keys can be set by hand: `--config 'corpus={"source": "stories.jsonl"}'`. An unknown key is an error.
 

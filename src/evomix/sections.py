@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from evomix.config import Config, Judgement, Proposing
+from evomix.config import Config
+from evomix.settings import Judgement, Proposing
 
 
 def sections(config: Config) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from evomix.artifacts import digest_file, digest_text, read_json, write_json
-from evomix.config import Arm, Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
 from evomix.errors import UserError
+from evomix.settings import Arm, Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
 
 Shard = Literal["train", "search", "selection", "test"]
 

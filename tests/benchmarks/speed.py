@@ -18,11 +18,11 @@ from paired import machine, peak_bytes, ratio
 from plain_loop import PlainTransformer, train
 from torch.nn import functional as F
 
-from evomix.config import Corpus
 from evomix.corpus import documents, tokenizer, tokens
 from evomix.corpus.batches import batch_indices
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
+from evomix.settings import Corpus
 from evomix.specs import Architecture, Execution, Optimisation
 from evomix.training.head import head_loss
 from evomix.training.trainer import Trainer

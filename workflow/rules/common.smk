@@ -6,7 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from evomix.config import FRAMEWORKS, load_config
+    from evomix.config import load_config
+    from evomix.settings import FRAMEWORKS
     from evomix.errors import UserError
     from evomix.figures import catalogue
     from evomix.fingerprint import fingerprint

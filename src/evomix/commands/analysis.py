@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evomix import config as settings
-from evomix import specs
+from evomix import settings, specs
 from evomix.artifacts import read_json, write_text
 from evomix.commands.options import FrameworkName, Output, Section, Target, framework_of
 from evomix.errors import UserError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evomix import config as settings
-from evomix import specs
+from evomix import settings, specs
 from evomix.commands.options import Target
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evomix import config as settings
-from evomix import specs
+from evomix import settings, specs
 from evomix.artifacts import canonical_json, digest_file, write_json
 from evomix.commands.options import (
     ArmName,

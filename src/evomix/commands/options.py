@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evomix import config as settings
+from evomix import settings
 from evomix.errors import UserError
 
 Target = Annotated[Path, typer.Argument(help="file to write")]

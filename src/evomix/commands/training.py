@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evomix import config as settings
-from evomix import specs
+from evomix import settings, specs
 from evomix.commands.options import (
     Best,
     FrameworkName,

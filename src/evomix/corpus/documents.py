@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evomix.artifacts import atomic_path, write_json
-from evomix.config import Corpus
 from evomix.corpus import sources, tinystories
 from evomix.errors import UserError
+from evomix.settings import Corpus
 
 HELD_OUT = ("search", "selection", "test")
 SHARDS = ("train", *HELD_OUT)

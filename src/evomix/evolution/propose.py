@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import write_json, write_text
-from evomix.config import Arm, Proposing
 from evomix.evolution.evaluate import NO_CANDIDATE
 from evomix.evolution.identity import candidate_digest, identity, program_id
 from evomix.evolution.openevolve_adapter.population import Individual, Population
 from evomix.evolution.proposers.base import Draft, Proposer, Refusal, Task
 from evomix.evolution.records import read_state
 from evomix.gate import syntax
+from evomix.settings import Arm, Proposing
 from evomix.specs import SearchSpec
 from evomix.streams import derive, numpy_stream
 

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 from evomix.artifacts import read_json, write_json
-from evomix.config import Arm, Proposing
 from evomix.errors import UserError
 from evomix.evolution.identity import candidate_digest, identity, program_id
 from evomix.evolution.openevolve_adapter.population import Population
 from evomix.evolution.scaffold import scaffold
 from evomix.evolution.stopping import new_state
 from evomix.evolution.tell import report
+from evomix.settings import Arm, Proposing
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evomix.config import Proposing
+from evomix.settings import Proposing
 
 
 def new_state() -> dict[str, Any]:

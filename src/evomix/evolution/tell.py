@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import write_json
-from evomix.config import Arm, Proposing
 from evomix.evolution import stopping
 from evomix.evolution.openevolve_adapter.population import Population
 from evomix.evolution.records import Slot, read_slot, read_state
+from evomix.settings import Arm, Proposing
 
 BROKEN = 4
 """Refused or failed candidates kept for patch kind `fix`, the latest."""

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import pandas as pd
 
 from evomix.artifacts import read_table
-from evomix.config import Framework
 from evomix.errors import UserError
 from evomix.figures.catalogue import VARIANTS
 from evomix.figures.intervals import mean_interval
+from evomix.settings import Framework
 
 FRAMEWORKS: tuple[str, ...] = get_args(Framework)
 RUN_COLUMNS = ("framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters")

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from evomix.config import Tuning
 from evomix.figures import style
 from evomix.figures.tree import Results
+from evomix.settings import Tuning
 from evomix.tuning import surface
 from evomix.tuning.search_space import Dimension, coordinates, dimensions
 

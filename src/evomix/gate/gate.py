@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import canonical_json, digest_text
-from evomix.config import Sandbox
 from evomix.errors import UserError
 from evomix.gate import sandbox, syntax
 from evomix.gate.refusal import outcome
+from evomix.settings import Sandbox
 from evomix.specs import Architecture, SearchSpec
 
 SECONDS = 300.0

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evomix.config import Sandbox
 from evomix.errors import UserError
 from evomix.gate.channel import Channel, Conversation
 from evomix.gate.supervise import Supervisor, handing_on_signals
+from evomix.settings import Sandbox
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PASSED = ("PATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "EVOMIX_THREADS")

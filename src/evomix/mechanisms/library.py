@@ -11,10 +11,10 @@ from types import ModuleType
 
 from torch import Tensor
 
-from evomix.config import FRAMEWORKS
 from evomix.errors import UserError
 from evomix.mechanisms.contract import Mechanism
 from evomix.mechanisms.members import BLOCK_START, STANDARD, members
+from evomix.settings import FRAMEWORKS
 
 BLOCK_END = "# EVOLVE-BLOCK-END"
 

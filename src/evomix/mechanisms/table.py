@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import read_json, write_json
-from evomix.config import Gallery
 from evomix.errors import UserError
 from evomix.mechanisms.members import STANDARD
 from evomix.provenance import provenance
+from evomix.settings import Gallery
 
 COUNTED = ("parameters", "mechanism_parameters", "flops_per_token", "loss")
 MEASURED = ("tokens_per_second", "peak_memory_bytes")

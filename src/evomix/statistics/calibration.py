@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from evomix.artifacts import write_json
-from evomix.config import Tuning, Validation
 from evomix.provenance import provenance
+from evomix.settings import Tuning, Validation
 from evomix.statistics import calibration_rows
 from evomix.statistics.simulated_studies import Studies
 from evomix.statistics.simulated_tuning import tuning_rows

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomix.artifacts import write_json
-from evomix.config import Validation
 from evomix.provenance import provenance
+from evomix.settings import Validation
 from evomix.statistics import tuning_noise
 from evomix.statistics.effect import effect
 from evomix.statistics.multiplicity import holm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from evomix.config import Validation
+from evomix.settings import Validation
 
 FLOP_LIMIT = 1.10
 """Strong success allows at most 10 % more forward FLOPs per token."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evomix.config import Validation
+from evomix.settings import Validation
 from evomix.statistics import tuning_noise, verdict
 from evomix.statistics.effect import effect
 from evomix.statistics.equivalence import margin_from_slope, tost

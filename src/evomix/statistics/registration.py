@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import digest_text
-from evomix.config import Validation
+from evomix.settings import Validation
 
 PROTOCOL = Path(__file__).resolve().parents[3] / "PROTOCOL.md"
 """The pre-registration at the root of the repository; absent when the package is installed without it."""

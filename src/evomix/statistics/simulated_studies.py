@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evomix.config import Validation
+from evomix.settings import Validation
 from evomix.statistics import error_rates
 from evomix.statistics.error_rates import Promise
 from evomix.statistics.paired_study import Pairs, analyse

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evomix.config import Tuning
+from evomix.settings import Tuning
 from evomix.statistics import error_rates
 from evomix.statistics.error_rates import Promise
 from evomix.statistics.paired import Floats

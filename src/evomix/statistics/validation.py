@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from evomix.artifacts import read_json, write_json
-from evomix.config import Validation
 from evomix.provenance import provenance
+from evomix.settings import Validation
 from evomix.statistics import tuning_noise, verdict
 from evomix.statistics.criteria import all_met, strong_criteria, success_criteria
 from evomix.statistics.observations import Observation, bits, distrust, losses, read_observations, require_seeds, select

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evomix.artifacts import digest_file, read_json, write_json, write_table
-from evomix.config import Tuning
 from evomix.errors import UserError
 from evomix.provenance import provenance
+from evomix.settings import Tuning
 from evomix.streams import numpy_stream
 from evomix.tuning import journal, surface
 from evomix.tuning.search_space import NAMES, Dimension, coordinates, dimensions, grid

@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from evomix.artifacts import write_json
-from evomix.config import Tuning
+from evomix.settings import Tuning
 from evomix.streams import derive
 from evomix.tuning.search_space import Dimension, dimensions
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evomix.config import Tuning
 from evomix.errors import UserError
+from evomix.settings import Tuning
 
 NAMES = ("learning_rate", "warmup_steps", "weight_decay", "batch_size")
 _SCALES = {

@@ -20,9 +20,9 @@ from openevolve.config import DatabaseConfig
 from openevolve.database import Program, ProgramDatabase
 
 from evomix.artifacts import canonical_json
-from evomix.config import Proposing
 from evomix.errors import UserError
 from evomix.evolution.identity import complexity, program_id
+from evomix.settings import Proposing
 
 DIMENSIONS = ["complexity", "cost"]
 """MAP-Elites axes, both given as metrics: syntax-tree nodes, and training FLOPs relative to the standard."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import digest_text, read_json, write_json
-from evomix.config import Llm
 from evomix.evolution import prompts
 from evomix.evolution.openevolve_adapter.models import Reply
 from evomix.evolution.openevolve_adapter.responses import PatchError, apply_response
 from evomix.evolution.proposers.base import Draft, Task
+from evomix.settings import Llm
 from evomix.specs import SearchSpec
 from evomix.streams import derive, numpy_stream
 

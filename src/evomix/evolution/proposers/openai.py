@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from evomix.config import Llm
 from evomix.errors import UserError
 from evomix.evolution.openevolve_adapter.models import CallError, Reply, call_model
 from evomix.evolution.proposers.conversation import Call, Conversation, ResponseStore
+from evomix.settings import Llm
 from evomix.specs import SearchSpec
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
