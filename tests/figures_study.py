@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from evomix.artifacts import digest_file, read_json, write_json, write_table, write_text
 from evomix.mechanisms.table import tabulate
-from evomix.settings import Gallery, Tuning, Validation
+from evomix.settings import Costs, Gallery, Tuning, Validation
 from evomix.statistics.comparison import compare
 from evomix.statistics.horizon import horizon
 from evomix.statistics.scaling_law import fit
@@ -61,13 +61,25 @@ def write_run(root: Path, framework: str, variant: str, size: str, seed: int, *,
                 "mechanism": SIZES[size] // 3,
             },
             "flops_per_token": SIZES[size] * 6 * (1.08 if variant == "evolved" else 1.0),
+            "flops": {
+                "counted": SIZES[size] * 7,
+                "torch": SIZES[size] * 6,
+                "unseen": {"cumsum": SIZES[size] * 0.7, "_softmax": SIZES[size] * 0.3},
+            },
             "spec_digest": "0" * 64,
         },
     )
     write_json(
         folder / "timing.json",
         "timing",
-        {"seconds": 21.5, "tokens_per_second": 4.1e4, "peak_memory_bytes": 3e8, "device": "cpu"},
+        {
+            "seconds": 21.5,
+            "runs": 1,
+            "steps_per_second": 20.0,
+            "tokens_per_second": 4.1e4,
+            "peak_memory_bytes": 3e8,
+            "device": "cpu",
+        },
     )
     steps = np.arange(STEPS)
     end = 3.0 if loss is None else loss
@@ -103,6 +115,7 @@ def write_sections(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None
         },
         "scaling": {"sizes": list(SIZES), "seeds": list(SEEDS)},
         "policy": {"policy": "joint", "preset": "test"},
+        "costs": Costs().model_dump(mode="json"),
         "tuning": TUNING.model_dump(mode="json", exclude={"workers", "policy"}),
         "judgement": {"sizes": list(SIZES), "fitness": "slope", "margin": 0.0, "seeds": [1, 2]},
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from evomix.mechanisms import library
+from evomix.mechanisms.costs import count_operations
 from evomix.model.dropout import draw_mask, rounded_probability
-from evomix.model.flops import forward_flops, shell_flops
+from evomix.model.flops import counted_flops, forward_flops, shell_flops
 from evomix.model.sizes import embedding_parameters, non_embedding_parameters
 from evomix.model.transformer import Transformer, sinusoidal_positions
 from evomix.streams import torch_stream
@@ -124,3 +126,30 @@ def test_shell_flops_match_a_counter() -> None:
     flops = forward_flops(model)
     assert flops["total"] == flops["shell"] + flops["mechanism"]
     assert flops["mechanism"] >= mixing.get_total_flops() / 16
+
+
+def test_counted_flops_agree_with_torchs_counter_and_add_what_it_misses() -> None:
+    model = build(width=24, layers=3, heads=3)
+    tokens = torch.zeros(1, model.architecture.sequence_length, dtype=torch.long)
+    with FlopCounterMode(display=False) as whole:
+        _ = model(tokens) @ model.embedding.weight.T
+    found = counted_flops(model)
+    assert found["torch"] == round(whole.get_total_flops() / model.architecture.sequence_length)
+    assert found["counted"] == pytest.approx(found["torch"] + sum(found["unseen"].values()), abs=len(found["unseen"]))
+    assert found["unseen"]["_softmax"] > 0
+
+
+def test_counter_sees_where_torchs_is_blind() -> None:
+    """On a CPU torch's counter charges fused attention, transforms and cumulative sums nothing."""
+    q = torch.randn(2, 3, 32, 8)
+    fused = lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True)  # noqa: E731
+    for call, least in (
+        (fused, 2 * 2 * (2 * 3) * 32 * 32 * 8),
+        (lambda: torch.fft.rfft(q), 2.5 * q.numel() * 3),
+        (lambda: q.cumsum(-1), q.numel()),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        found = count_operations(call)
+        assert counter.get_total_flops() == found.seen == 0
+        assert found.executed == pytest.approx(least)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomix.artifacts import write_text
+from evomix.artifacts import write_json, write_text
 from evomix.errors import UserError
 from evomix.figures import catalogue
 from evomix.figures.draw import draw
@@ -33,6 +33,7 @@ from figures_study import (
     finished_study,
     write_analysis,
     write_run,
+    write_search,
     write_sections,
     write_trainings,
 )
@@ -187,6 +188,30 @@ def test_cost_table_compares_with_the_standard_of_the_same_size(study: Path, tmp
     assert (rows.loc[rows["variant"] == "standard", "ratio"] == 1).all()
     assert rows.loc[rows["variant"] == "evolved", "ratio"].to_numpy() == pytest.approx(1.08)
     assert rows["memory"].to_numpy() == pytest.approx(3e8 / 2**20)
+    assert rows["milliseconds"].to_numpy() == pytest.approx(50)
+
+
+def test_operations_say_what_torchs_counter_misses(study: Path, tmp_path: Path) -> None:
+    write("operations", study, tmp_path / "table")
+    rows = pd.read_csv(tmp_path / "table.csv")
+    assert rows["share"].to_numpy() == pytest.approx(1 / 7)
+    assert set(rows["blind"]) == {"cumsum 10.0%, softmax 4.3%"}
+
+
+def test_cost_of_the_study_by_hand(tmp_path: Path) -> None:
+    """Two runs of a stack share its 7200 s; a GPU hour is 0.84 kWh and $3, $0.31 per arm went to a language model."""
+    write_sections(tmp_path, FRAMEWORKS[:1])
+    for seed, runs, device in ((1, 2, "cuda"), (2, 2, "cuda"), (3, 1, "cpu")):
+        timing = {"seconds": 7200.0, "runs": runs, "device": device}
+        write_json(tmp_path / "training" / FRAMEWORKS[0] / f"seed_{seed}" / "timing.json", "timing", timing)
+    write_search(tmp_path, FRAMEWORKS[0], "guided")
+    write("study_costs", tmp_path, tmp_path / "table")
+    rows = pd.read_csv(tmp_path / "table.csv").set_index("device")
+    assert rows.loc["cuda", ["runs", "hours", "energy", "dollars"]].to_list() == pytest.approx([2, 2, 1.68, 6])
+    assert rows.loc["cpu", ["runs", "hours", "energy", "dollars"]].to_list() == pytest.approx([1, 2, 0.0288, 0.1])
+    assert rows.loc["endpoint", ["runs", "dollars"]].to_list() == pytest.approx([20, 0.31])
+    assert rows["dollars"].iloc[-1] == pytest.approx(6.41)
+    assert "700 W and $3 an hour per GPU" in (tmp_path / "table.html").read_text(encoding="utf-8")
 
 
 LINES = st.lists(st.sampled_from(["a = 1", "b = 2", '"""x', 'y"""', "# <b>", "", "    return z"]), max_size=12)

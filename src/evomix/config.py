@@ -14,6 +14,7 @@ from evomix.errors import UserError
 from evomix.mechanisms.members import require_members
 from evomix.settings import (
     Corpus,
+    Costs,
     Evolution,
     Framework,
     Gallery,
@@ -42,6 +43,7 @@ class Config(Settings):
     validation: Validation = Field(description="paired validation")
     gallery: Gallery = Field(description="table of the expert mechanisms")
     sandbox: Sandbox = Field(default_factory=lambda: Sandbox(), description="containment of candidate code")
+    costs: Costs = Field(default_factory=lambda: Costs(), description="energy and dollars, in plan and report only")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

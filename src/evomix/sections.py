@@ -41,6 +41,7 @@ def sections(config: Config) -> dict[str, str]:
             "arm": evolution.arms[0],
         },
         "gallery": config.gallery.model_dump(mode="json"),
+        "costs": config.costs.model_dump(mode="json"),
         "calibration": {"studies": config.validation.calibration_studies},
         **{f"size-{name}": size.model_dump(mode="json") for name, size in config.sizes.items()},
     }

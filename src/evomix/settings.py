@@ -261,3 +261,13 @@ class Sandbox(Settings):
         gt=0,
         description="limit of wall time of a candidate's training, per optimiser step (plus two minutes)",
     )
+
+
+class Costs(Settings):
+    """Assumptions behind energy and dollars, in the plan and in the report; no result depends on them."""
+
+    gpu_watts: float = Field(700.0, ge=0, description="power of one GPU at work (H100 and H200: the board's limit)")
+    cpu_watts: float = Field(12.0, ge=0, description="power of one busy CPU core with its share of the machine")
+    overhead: float = Field(1.2, ge=1, description="energy of the whole site over that of the devices (PUE)")
+    dollars_per_gpu_hour: float = Field(3.0, ge=0, description="rent of one GPU for an hour")
+    dollars_per_cpu_hour: float = Field(0.05, ge=0, description="rent of one CPU core for an hour")

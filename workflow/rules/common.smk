@@ -182,6 +182,7 @@ def report_inputs():
     """Return the results that the report and the tables read, beside figures."""
     frameworks, arms = study.frameworks, ARMS
     return [
+        section("costs"),
         "<results>/comparison/frameworks.json",
         "<results>/calibration.json",
         *expand("<results>/validation/{framework}.json", framework=frameworks),

@@ -1,19 +1,24 @@
-"""Cost of a mechanism as executed: floating-point operations counted by torch while one sequence runs.
+"""Cost of code as executed: floating-point operations counted by torch while one sequence runs.
 
 The analytic `flops` of gallery members is checked against this count; evolved mechanisms, whose own statement nobody
-checks, are charged by this count alone.
+checks, are charged by this count alone. Torch's own counter (FlopCounterMode) knows matrix products, convolutions and
+the GPU's fused attention: FFT, cumulative sums, solves, softmax and fused attention on a CPU cost nothing there. Here
+they do, and `Operations.unseen` says how much torch's counter misses.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from evomix.mechanisms.contract import Mechanism, build_mechanism
 
@@ -26,12 +31,22 @@ _FREE = (
 """Operators that move or make numbers without arithmetic."""
 
 
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of one call: all of them, those that torch's counter sees, the others by operator."""
+
+    executed: float
+    seen: float
+    unseen: dict[str, float]
+
+
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Add up operations: exact formulas for matrix products, solves and FFTs, one per output element for the rest."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0.0
+        self.seen = 0.0
+        self.unseen: defaultdict[str, float] = defaultdict(float)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -45,35 +60,50 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         inputs = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
         if packet in flop_registry:
-            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=result)
-        elif name.startswith("linalg_solve_triangular"):
-            self.total += inputs[1].numel() * inputs[0].shape[-1]
+            self.seen += flop_registry[packet](*args, **(kwargs or {}), out_val=result)
+        else:
+            self._count(name, inputs, outputs, args)
+        return result
+
+    def _count(self, name: str, inputs: list[Tensor], outputs: list[Tensor], args: Any) -> None:
+        """Count an operator that torch's counter does not know."""
+        if name.startswith("linalg_solve_triangular"):
+            count: float = inputs[1].numel() * inputs[0].shape[-1]
         elif name.startswith(
             ("_linalg_solve", "linalg_solve", "linalg_cholesky", "cholesky", "linalg_lu", "linalg_inv")
         ):
             size = inputs[0].shape[-1]
-            self.total += inputs[0].numel() * size * 2 / 3 + sum(2 * size * other.numel() for other in inputs[1:])
+            count = inputs[0].numel() * size * 2 / 3 + sum(2 * size * other.numel() for other in inputs[1:])
         elif name.startswith("_fft"):
             real = outputs[0] if name.startswith("_fft_c2r") else inputs[0]
             length = real.shape[args[1][-1]]
-            self.total += (5.0 if real.is_complex() else 2.5) * real.numel() * math.log2(max(2, length))
+            count = (5.0 if real.is_complex() else 2.5) * real.numel() * math.log2(max(2, length))
+        elif name.startswith("_scaled_dot_product"):  # a mask skips nothing: the products are charged in full
+            count = sdpa_flop_count(*(leaf.shape for leaf in inputs[:3]))  # type: ignore[no-untyped-call]
         elif not name.startswith(_FREE):
-            self.total += sum(leaf.numel() * (6 if leaf.is_complex() else 1) for leaf in outputs)
-        return result
+            count = sum(leaf.numel() * (6 if leaf.is_complex() else 1) for leaf in outputs)
+        else:
+            return
+        self.unseen[name] += count
+
+
+def count_operations(call: Callable[[], object]) -> Operations:
+    """Return the floating-point operations of `call`, run once without gradients.
+
+    Matrix products count two per multiply-add, element-wise operators one per element (six when complex), transforms
+    of length n 2.5 n log₂ n (5 when complex), fused attention its two products, moves nothing.
+    """
+    with torch.no_grad(), _Counter() as counter:
+        call()
+    return Operations(counter.seen + sum(counter.unseen.values()), counter.seen, dict(counter.unseen))
 
 
 def measured_flops(mechanism: Mechanism, tokens: int) -> int:
-    """Return the forward floating-point operations that one sequence of `tokens` tokens really costs.
-
-    Matrix products count two per multiply-add, element-wise operators one per element (six when complex), transforms
-    of length n 2.5 n log₂ n (5 when complex), moves nothing.
-    """
+    """Return the forward floating-point operations that one sequence of `tokens` tokens really costs."""
     parameter = next(mechanism.parameters(), torch.empty(0))
     x = torch.ones(tokens, mechanism.width, device=parameter.device, dtype=torch.float32)
     v = torch.ones(mechanism.heads, tokens, mechanism.head_width, device=parameter.device, dtype=torch.float32)
-    with torch.no_grad(), _Counter() as counter:
-        mechanism(x.to(parameter.dtype), v.to(parameter.dtype))
-    return int(counter.total)
+    return int(count_operations(lambda: mechanism(x.to(parameter.dtype), v.to(parameter.dtype))).executed)
 
 
 def cost(mechanism_type: type[Mechanism], *, width: int, heads: int, tokens: int) -> dict[str, float]:

@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "calibration": tables.calibration,
     "gallery": costs.gallery,
     "costs": costs.costs,
+    "operations": costs.operations,
     "study_costs": costs.study_costs,
 }
 """Name: function that collects the table from a results folder."""

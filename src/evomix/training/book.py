@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from evomix.artifacts import atomic_path, write_json
 from evomix.corpus.tokens import TokenRows
 from evomix.fingerprint import fingerprint
-from evomix.model.flops import forward_flops
+from evomix.model.flops import counted_flops, forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, spec_digest
 from evomix.training.finished import MODULE
@@ -100,7 +100,7 @@ class Book:
             "largest_gradient_norm": record.largest_gradient_norm,
             "parameters": model.parameter_counts(),
             "flops_per_token": flops["total"],
-            "flops": flops,
+            "flops": flops | counted_flops(model),
             "provenance": {
                 "code": fingerprint(MODULE),
                 "packages": {"torch": torch.__version__, "numpy": np.__version__},
