@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason \
             $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
 
-.PHONY: help env demo test check report clean
+.PHONY: help env demo plan test check report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 demo: env  ## the whole study in miniature, offline, on 2 cores; ends with the verdicts and the report's path
 	$(SNAKEMAKE)
 	@evomix verdicts results/$(PRESET)
+
+plan: env  ## jobs, hours, energy and dollars of PRESET, before anything runs
+	@evomix plan $(PRESET)
 
 test: env  ## format, lint, types and tests
 	pytest -n $(CORES) --dist loadfile

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from evomix.commands import analysis, corpus, evolution, training
+from evomix.commands import analysis, corpus, evolution, plan, training
 from evomix.errors import UserError
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ for command in (
     analysis.write_tables,
     analysis.build_report,
     analysis.write_reference,
+    plan.plan,
 ):
     app.command()(command)
 app.command(hidden=True)(training.train_worker)
