@@ -6,6 +6,10 @@ CORES  ?= 2
 PRESET ?= demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
+PRESETS = $(patsubst config/presets/%.yaml,%,$(sort $(wildcard config/presets/*.yaml))) paper
+ifeq ($(filter $(PRESET),$(PRESETS)),)
+$(error there is no preset $(PRESET); choose one of $(PRESETS))
+endif
 SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason \
             $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
 

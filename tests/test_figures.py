@@ -221,7 +221,7 @@ def test_damaged_artifact_is_named(study: Path, tmp_path: Path) -> None:
     write_sections(tmp_path)
     broken = tmp_path / "training" / FRAMEWORK / "standard" / VALIDATION_SIZE / "seed_42" / "summary.json"
     broken.write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"summary.json is not readable JSON"):
+    with pytest.raises(UserError, match=r"summary.json is not valid JSON"):
         draw("per_seed", tmp_path, tmp_path / "figure", FRAMEWORK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Errors of writing that are the disk's and not of whatever else a writer does."""
+
+
+class Record(dict[str, Any]):
+    """A JSON object that knows its file: asking for a key that it lacks is one sentence, at whatever depth."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(
+            f"{self.path} lacks the key `{key}`, which this evomix reads; delete it and run again, or use the evomix "
+            "that wrote it"
+        )
 
 
 @contextmanager
@@ -31,21 +46,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; check the folder's permissions and disk space"
-        ) from error
+        raise _unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        try:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _unwritable(path, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror}; check the folder's permissions and disk space")
 
 
 def _finite(value: Any) -> Any:
@@ -77,20 +101,40 @@ def write_json(path: Path, schema: str, payload: dict[str, Any]) -> None:
     write_text(path, canonical_json({"schema": schema, "schema_version": SCHEMA_VERSION, **payload}))
 
 
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text; UserError when it is missing, unreadable or of another encoding."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"missing file {path}; run the rule that makes it") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}); write it anew") from None
+
+
+def parse_json(path: Path, text: str) -> Any:
+    """Return the JSON value in `text`, the content of `path`, with objects as Records; UserError when it is none."""
+
+    def record(pairs: dict[str, Any]) -> Record:
+        found = Record(pairs)
+        found.path = path
+        return found
+
+    try:
+        return json.loads(text, object_hook=record)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the workflow again") from None
+
+
 def read_json(path: Path, schema: str) -> dict[str, Any]:
     """Read an artifact written by `write_json`.
 
-    Raises UserError when the file is missing, not JSON, or of another schema or version.
+    Raises UserError when the file is missing, not JSON, or of another schema or version, and later when a key is asked
+    for that it lacks.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"missing file {path} (expected a {schema}); run the rule that makes it") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the workflow again") from None
+    content = parse_json(path, read_text(path))
     if not isinstance(content, dict) or content.get("schema") != schema:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} is a {found!r} where a {schema!r} is expected; delete it and run again")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from evomix.artifacts import digest_file, digest_text, read_json, write_json
+from evomix.artifacts import digest_file, digest_text, parse_json, read_json, read_text, write_json
 from evomix.errors import UserError
 from evomix.settings import Arm, Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
 
@@ -116,14 +116,19 @@ def write_spec(path: Path, spec: RunSpec | SearchSpec) -> None:
 def read_spec(path: Path, kind: type[SpecType]) -> SpecType:
     """Read a spec of the given kind; UserError naming the first fault when it is not one."""
     content = read_json(path, _SCHEMAS[kind])
-    content.pop("schema")
-    content.pop("schema_version")
+    return _validated(kind, path, {key: content[key] for key in content if key not in ("schema", "schema_version")})
+
+
+def _validated(kind: type[SettingsType], path: Path, content: Any) -> SettingsType:
+    """Return a model of what a file holds; UserError naming the file and its first fault."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: `{where}`: {first['msg'].lower()}; delete it and run the workflow again") from None
+        raise UserError(
+            f"{path}: `{where}`: {first['msg'].lower()}; another version of evomix wrote it, delete it and run again"
+        ) from None
 
 
 def spec_digest(spec: RunSpec | SearchSpec) -> str:
@@ -134,7 +139,7 @@ def spec_digest(spec: RunSpec | SearchSpec) -> str:
 def _optimisation(training: Training, best: Path) -> Optimisation:
     """Merge the fixed part of the optimiser's settings with the tuned part (`chosen` of best.json)."""
     chosen = read_json(best, "tuning")["chosen"]
-    return Optimisation(steps=training.steps, clip=training.clip, **chosen)
+    return _validated(Optimisation, best, {"steps": training.steps, "clip": training.clip, **chosen})
 
 
 class TrainingSection(Settings):
@@ -209,12 +214,7 @@ class CalibrationSection(Settings):
 
 def load_section(path: Path, kind: type[SettingsType]) -> SettingsType:
     """Read a section file that the workflow wrote from the validated config."""
-    try:
-        return kind.model_validate_json(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"missing config section {path}; run the workflow, which writes it") from None
-    except ValidationError as error:
-        raise UserError(f"{path} is not a config section of this version ({error.errors()[0]['msg']})") from None
+    return _validated(kind, path, parse_json(path, read_text(path)))
 
 
 def corpus_reference(stats: Path) -> CorpusReference:

@@ -49,6 +49,8 @@ SECTIONS = sections(study)
 ARMS = study.evolution.arms
 SLOTS = range(study.evolution.wave_size)
 LAST_WAVE = study.evolution.waves
+# Snakemake walks a chain of jobs by recursion, and each wave waits for the one before it.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 10 * LAST_WAVE))
 FINALISTS = range(1, study.evolution.finalists + 1)
 WORKERS = range(study.tuning.workers)
 VARIANTS = ["standard", "evolved"]

@@ -143,7 +143,7 @@ def draw_figure(
     """Draw one figure as SVG, PDF and PNG, with its numbers as CSV."""
     from evomix.figures import catalogue, draw
 
-    framework = None if view == catalogue.STUDY else view
+    framework = None if view == catalogue.STUDY else framework_of(view)
     draw.draw(name, results, results / catalogue.stem(name, framework), framework)
 
 

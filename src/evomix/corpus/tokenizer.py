@@ -14,13 +14,16 @@ from evomix.errors import UserError
 
 
 def read_documents(path: Path) -> Iterator[str]:
-    """Yield the documents of a JSONL file that `documents.collect` wrote."""
+    """Yield the documents of a JSONL file that `documents.collect` wrote; UserError when it is missing or damaged."""
+    number = 0
     try:
         with Path(path).open(encoding="utf-8") as stream:
-            for line in stream:
+            for number, line in enumerate(stream, start=1):  # noqa: B007 (the sentence below names the line)
                 yield json.loads(line)["text"]
     except FileNotFoundError:
         raise UserError(f"missing file {path}; run the rule that collects the documents") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged near line {number}; delete it and collect the documents again") from None
 
 
 def train(documents: Path, vocabulary: int, output: Path) -> None:

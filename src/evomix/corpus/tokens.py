@@ -75,7 +75,8 @@ def _open(folder: Path, shard: str) -> tuple[dict[str, int | str], npt.NDArray[n
     manifest = read_json(path.with_suffix(".json"), "shard")
     if not path.is_file():
         raise UserError(f"missing tokens {path}; run the rule that encodes the corpus")
-    size, expected = path.stat().st_size, manifest["tokens"] * DTYPE.itemsize
+    size, tokens = path.stat().st_size, manifest["tokens"]
+    expected = tokens * DTYPE.itemsize if isinstance(tokens, int) else repr(tokens)
     if size != expected:
         raise UserError(f"{path} has {size} bytes where its manifest says {expected}; delete it and encode it again")
     if not size:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import digest_file, read_json, write_json
+from evomix.artifacts import digest_file, read_json, read_text, write_json
 from evomix.errors import UserError
 from evomix.evolution import fitness
 from evomix.evolution.identity import candidate_digest
@@ -35,7 +35,7 @@ def evaluate(
     `baseline` is the standard's evaluation.json on the same shard, at least on the spec's seeds; None evaluates the
     standard itself, which must succeed (UserError otherwise). Trainings live in folder/training/<size>/seed_<seed>/.
     """
-    source = candidate.read_text(encoding="utf-8")
+    source = read_text(candidate)
     record: dict[str, Any] = {
         "candidate": candidate_digest(source, search.framework),
         "framework": search.framework,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import read_json, write_json, write_text
+from evomix.artifacts import read_json, read_text, write_json, write_text
 from evomix.errors import UserError
 from evomix.evolution import fitness
 from evomix.evolution.evaluate import NO_CANDIDATE, Gate, Train, evaluate
@@ -105,7 +105,7 @@ def freeze(
         source = next(item["source"] for item in content["finalists"] if item["rank"] == chosen["rank"])
         reason = f"the best of {len(accepted)} finalists on fresh seeds and the selection shard"
     else:
-        source = standard.read_text(encoding="utf-8")
+        source = read_text(standard)
         reason = content["reason"] or "no finalist was accepted again on fresh seeds"
         reason += "; the evolved variant is the standard itself"
     write_text(evolved, source)

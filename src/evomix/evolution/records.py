@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import read_json
+from evomix.artifacts import read_json, read_text
 from evomix.errors import UserError
 
 
@@ -36,7 +36,7 @@ def read_slot(evaluation: Path) -> Slot:
     content = read_json(evaluation, "evaluation")
     if proposal["candidate"] != content["candidate"]:
         raise UserError(f"{evaluation} judges another candidate than its proposal names; delete it and run again")
-    source = (evaluation.parent / "candidate.py").read_text(encoding="utf-8")
+    source = read_text(evaluation.parent / "candidate.py")
     return Slot(proposal["wave"], proposal["slot"], proposal, content, source)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from evomix.artifacts import read_json, write_json
+from evomix.artifacts import read_json, read_text, write_json
 from evomix.errors import UserError
 from evomix.evolution.identity import candidate_digest, identity, program_id
 from evomix.evolution.openevolve_adapter.population import Population
@@ -34,7 +34,7 @@ def seed_population(
                 raise UserError(f"{evaluation}: the standard was {content['status']}; a search cannot start from it")
             logger.warning("%s seeds nothing: it was %s (%s)", mechanism.stem, content["status"], content["reason"])
             continue
-        source = scaffold(mechanism.read_text(encoding="utf-8"), framework)
+        source = scaffold(read_text(mechanism), framework)
         digest = candidate_digest(source, framework)
         names = [program_id(framework, arm, "seed", number, island) for island in range(proposing.islands)]
         for island, name in enumerate(names):

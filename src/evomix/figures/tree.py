@@ -5,14 +5,13 @@ A partial study is normal: nobody waits for the last seed before looking. Damage
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 
-from evomix.artifacts import read_table
+from evomix.artifacts import parse_json, read_table, read_text
 from evomix.errors import UserError
 from evomix.figures.catalogue import VARIANTS
 from evomix.figures.intervals import mean_interval
@@ -31,12 +30,9 @@ class Results:
     def json(self, relative: str) -> dict[str, Any] | None:
         """Return a JSON artifact, or None when it does not exist (yet); UserError when it is damaged."""
         path = self.root / relative
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+        if not path.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is not readable JSON ({error}); delete it and run the workflow again") from None
+        content = parse_json(path, read_text(path))
         if not isinstance(content, dict):
             raise UserError(f"{path} is not an evomix artifact; delete it and run the workflow again")
         return content

@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import canonical_json, digest_text
-from evomix.errors import UserError
+from evomix.artifacts import canonical_json, digest_text, read_text
 from evomix.gate import sandbox, syntax
 from evomix.gate.refusal import outcome
 from evomix.settings import Sandbox
@@ -45,10 +44,7 @@ def gate(
     are then checked as well. After `seconds` of wall time the sandboxed checks count as hung. UserError when the file
     cannot be read or a required layer of the sandbox is absent.
     """
-    try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read mechanism file {path}: {error}") from None
+    source = read_text(path)
     record: dict[str, Any] = {"framework": framework, "candidate": None, "layers": {}}
     refusals = syntax.check(source, framework)
     if refusals:

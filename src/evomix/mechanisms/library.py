@@ -11,6 +11,7 @@ from types import ModuleType
 
 from torch import Tensor
 
+from evomix.artifacts import read_text
 from evomix.errors import UserError
 from evomix.mechanisms.contract import Mechanism
 from evomix.mechanisms.members import BLOCK_START, STANDARD, members
@@ -38,7 +39,7 @@ def program(path: Path) -> str:
 
     Raises UserError when the file has no evolve block. Nothing is executed.
     """
-    text = _read(path)
+    text = read_text(path)
     if BLOCK_START not in text or BLOCK_END not in text:
         raise UserError(f"{path} has no {BLOCK_START[2:]} / {BLOCK_END[2:]} block; copy the frame of softmax.py")
     return text[: text.index(BLOCK_END) + len(BLOCK_END)] + "\n"
@@ -71,17 +72,10 @@ def load_reference(path: Path) -> Reference:
     return reference  # type: ignore[no-any-return]
 
 
-def _read(path: Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read mechanism file {path}: {error}") from None
-
-
 def _execute(path: Path) -> ModuleType:
     """Run the file as a module of its own name; the same text is run once per process."""
     path = Path(path)
-    text = _read(path)
+    text = read_text(path)
     name = f"evomix_mechanism_{hashlib.sha256(f'{path.resolve()}{text}'.encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -38,6 +38,13 @@ def observation(summary: dict[str, Any], where: str) -> Observation:
     for field in FIELDS:
         if field not in summary:
             raise UserError(f"{where} has no field `{field}`; delete it and run the training again")
+    try:
+        return _observation(summary)
+    except (TypeError, ValueError):
+        raise UserError(f"{where} holds a loss or a count that is no number; run the training again") from None
+
+
+def _observation(summary: dict[str, Any]) -> Observation:
     finished = summary["status"] == "finished" and summary["loss"] is not None and math.isfinite(summary["loss"])
     bits = summary["bits_per_byte"]
     return Observation(

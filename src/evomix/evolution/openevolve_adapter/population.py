@@ -107,8 +107,11 @@ class Population:
         try:
             expected = {name for island in json.loads(metadata.read_text())["islands"] for name in island}
             self._database.load(str(folder))
+            for program in self._database.programs.values():
+                _view(program)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is not a saved population ({error}); delete it and run again") from None
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{folder} is not a saved population ({reason}); delete it and run again") from None
         lost = sorted(expected - set(self._database.programs))
         if lost:
             raise UserError(f"{folder} lacks program {lost[0]} that it names; delete it and run again")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from evomix.artifacts import read_text
 from evomix.errors import UserError
 from evomix.evolution.openevolve_adapter.models import CallError, Reply, call_model
 from evomix.evolution.proposers.conversation import Call, Conversation, ResponseStore
@@ -97,7 +98,7 @@ def read_key(llm: Llm) -> str:
     if path.is_file():
         if path.stat().st_mode & 0o077:
             raise UserError(f"others can read the key file {path}; run chmod 600 on it")
-        key = path.read_text(encoding="utf-8").strip()
+        key = read_text(path).strip()
         if not key:
             raise UserError(f"the key file {path} is empty; write the key into it")
         return key
