@@ -24,6 +24,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/scaling.smk"
 include: "workflow/rules/validation.smk"
 include: "workflow/rules/comparison.smk"
+include: "workflow/rules/ablation.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
@@ -36,3 +37,4 @@ rule all:
         "<results>/tables",
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
         "<results>/comparison/frameworks.json",
+        ablations(),

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from evomix.commands import analysis, corpus, evolution, plan, training
+from evomix.commands import ablation, analysis, corpus, evolution, plan, training
 from evomix.errors import UserError
 
 app = typer.Typer(
@@ -48,6 +48,9 @@ for command in (
     analysis.validate,
     analysis.compare_frameworks,
     analysis.calibrate,
+    ablation.split_edits,
+    ablation.train_edits,
+    ablation.measure_edits,
     analysis.measure_horizon,
     analysis.verdicts,
     analysis.materialise_mixing,

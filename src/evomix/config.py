@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from evomix.errors import UserError
 from evomix.mechanisms.members import require_members
 from evomix.settings import (
+    Ablation,
     Corpus,
     Costs,
     Evolution,
@@ -41,6 +42,7 @@ class Config(Settings):
     evolution: Evolution = Field(description="search")
     scaling: Scaling = Field(description="scaling laws")
     validation: Validation = Field(description="paired validation")
+    ablation: Ablation = Field(default_factory=lambda: Ablation(), description="edit by edit, what evolved")
     gallery: Gallery = Field(description="table of the expert mechanisms")
     sandbox: Sandbox = Field(default_factory=lambda: Sandbox(), description="containment of candidate code")
     costs: Costs = Field(default_factory=lambda: Costs(), description="energy and dollars, in plan and report only")

@@ -40,6 +40,13 @@ def sections(config: Config) -> dict[str, str]:
             "preset": config.preset,
             "arm": evolution.arms[0],
         },
+        "edits": config.ablation.model_dump(mode="json", include={"edits", "add_alone"}),
+        "ablation": {
+            "size": config.validation.size,
+            "seeds": config.validation.seeds[: config.ablation.seeds],
+            "policy": config.tuning.policy,
+            "preset": config.preset,
+        },
         "gallery": config.gallery.model_dump(mode="json"),
         "costs": config.costs.model_dump(mode="json"),
         "calibration": {"studies": config.validation.calibration_studies},

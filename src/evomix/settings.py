@@ -241,6 +241,21 @@ class Validation(Settings):
         return reference, {str(key): name for key, name in self.candidate.items()}.get(framework, "evolved")
 
 
+class Ablation(Settings):
+    """Which edits make the candidate what it is: each is taken back alone and trained anew on the validation's seeds.
+
+    These seeds are the validation's because an effect is a difference to its runs. That is harmless: the verdict stands
+    before, nothing is chosen by what is found here, and nothing found here is a claim.
+    """
+
+    edits: int = Field(
+        8, ge=0, description="most edits per framework (smallest neighbours are merged); 0 leaves the ablation out"
+    )
+    seeds: int = Field(5, ge=2, description="number of seeds: the first of `validation.seeds`, as far as there are")
+    add_alone: bool = Field(True, description="also train the reference with each edit alone")
+    workers: int = Field(1, ge=1, description="jobs among which the trainings of one framework are dealt out")
+
+
 class Gallery(Settings):
     """Training of every gallery member, tuned as the standard is: target `gallery.json`, run only when asked."""
 

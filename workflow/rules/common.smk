@@ -159,6 +159,14 @@ def search_evaluations():
     )
 
 
+def ablations():
+    """Return the ablation of every framework, none where the config leaves them out."""
+    return expand(
+        "<results>/ablation/{framework}.json",
+        framework=study.frameworks if study.ablation.edits else [],
+    )
+
+
 def figure_inputs(wildcards):
     """Return what a figure reads; `view` is a framework, or `study` for figures over all of them."""
     view = None if wildcards.view == catalogue.STUDY else wildcards.view
@@ -175,6 +183,7 @@ def figure_stems():
             *catalogue.CATALOGUE,
             catalogue.find("horizon"),
             catalogue.find("calibration"),
+            *([catalogue.find("ablation")] if study.ablation.edits else []),
         ]
         for framework in (study.frameworks if entry.per_framework else [None])
     ]
@@ -187,6 +196,7 @@ def report_inputs():
         section("costs"),
         "<results>/comparison/frameworks.json",
         "<results>/calibration.json",
+        *ablations(),
         *expand("<results>/validation/{framework}.json", framework=frameworks),
         *expand("<results>/scaling/{framework}.json", framework=frameworks),
         *(

@@ -149,8 +149,16 @@ def train(spec: Path) -> None:
         raise UserError(f"training {spec.parent} failed: {error}") from None
 
 
-def train_worker(folders: list[Path]) -> None:
+def train_worker(
+    folders: list[Path],
+    stack: Annotated[bool, typer.Option(help="stack runs of one mechanism where that pays")] = True,
+) -> None:
     """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox."""
-    from evomix.training import ensemble
+    from evomix.training import engine, ensemble
 
-    ensemble.train_many([specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders], folders)
+    runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
+    if stack:
+        ensemble.train_many(runs, folders)
+        return
+    for spec, folder in zip(runs, folders, strict=True):
+        engine.train(spec, folder)

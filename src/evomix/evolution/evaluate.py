@@ -95,11 +95,11 @@ def _judge(
     write_json(folder / "gate.json", "gate", report)
     if not report["accepted"]:
         refused = [item for item in report["checks"] if not item["passed"]]
-        return {"status": "refused"} | _refusal(refused, [candidate, folder])
+        return {"status": "refused"} | refusal(refused, [candidate, folder])
     return _measure(search, candidate, standard, folder, train, record)
 
 
-def _refusal(checks: Sequence[dict[str, Any]], private: Sequence[Path]) -> dict[str, Any]:
+def refusal(checks: Sequence[dict[str, Any]], private: Sequence[Path]) -> dict[str, Any]:
     """Return check and reason of a gate's failed checks: the first by name, all of them in words."""
     texts = [f"{item['check']}: {item.get('hint') or item.get('value')}" for item in checks]
     reason = clean("; ".join(texts), private) or "refused by the gate without a reason"

@@ -166,6 +166,15 @@ CATALOGUE: tuple[Entry, ...] = (
 
 ON_DEMAND: tuple[Entry, ...] = (
     Entry(
+        "ablation",
+        "What each edit is worth",
+        "The gain comes from the edits whose interval stays right of zero; one at exactly zero changes nothing that "
+        "is computed, and one left of zero harms.",
+        MECHANISM,
+        True,
+        (Input("ablation/{framework}.json"),),
+    ),
+    Entry(
         "horizon",
         "Would a shorter training have chosen the same?",
         "Where rank correlation and the order of pairs fall well below one, candidates judged after that share of "

@@ -159,6 +159,9 @@ def _remarks(results: Results, framework: str, found: dict[str, Any]) -> list[st
         remarks.append(f"Gain of the frozen candidate (nats/token): {gains}. What melts away is the winner's curse.")
     elif curse:
         remarks.append(sentence(f"The search froze nothing new: {curse['reason']}"))
+    ablated = results.json(f"ablation/{framework}.json")
+    if ablated:
+        remarks.append(sentence(f"Ablation: {ablated['summary']}"))
     runs = (results.json(f"rescoring/{framework}/{results.pair(framework)['evolved']}.json") or {}).get("runs", [])
     if runs:
         confirmed = sum(bool(run["passed"]) for run in runs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from evomix.artifacts import write_text
 from evomix.errors import UserError
 from evomix.figures.tree import Results
-from evomix.report import costs, search_tables, tables
+from evomix.report import ablation, costs, search_tables, tables
 from evomix.report.render import page
 from evomix.report.table import Table
 
@@ -21,6 +21,7 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "candidates": search_tables.candidates,
     "tuning": tables.tuning,
     "certificates": tables.certificates,
+    "ablation": ablation.ablation,
     "calibration": tables.calibration,
     "gallery": costs.gallery,
     "costs": costs.costs,
@@ -29,7 +30,7 @@ TABLES: dict[str, Callable[[Results], Table]] = {
 }
 """Name: function that collects the table from a results folder."""
 
-PER_FRAMEWORK = {"per_seed", "finalists", "candidates", "certificates"}
+PER_FRAMEWORK = {"per_seed", "ablation", "finalists", "candidates", "certificates"}
 """Tables that the report splits and shows inside each framework's section."""
 
 

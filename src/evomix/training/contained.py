@@ -33,14 +33,15 @@ def train_contained(spec: RunSpec, folder: Path) -> dict[str, Any]:
     return train_all_contained([(spec, folder)])[0]
 
 
-def train_all_contained(runs: Sequence[tuple[RunSpec, Path]]) -> list[dict[str, Any]]:
-    """Train runs of one mechanism in one sandboxed process (starting one costs seconds) and return their summaries.
+def train_all_contained(runs: Sequence[tuple[RunSpec, Path]], *, stack: bool = True) -> list[dict[str, Any]]:
+    """Train runs in one sandboxed process (starting one costs seconds) and return their summaries.
 
-    Raises RunError when any of them fails; those that finished before it are kept.
+    Runs of one mechanism may be stacked, which rounds differently; without `stack` every run is computed as it would
+    be alone. Raises RunError when any of them fails; those that finished before it are kept.
     """
     pending = [(spec, folder) for spec, folder in runs if finished_summary(spec, folder) is None]
     if pending:
-        _train(pending)
+        _train(pending, stack)
     summaries = [finished_summary(spec, folder) for spec, folder in runs]
     if None in summaries:
         raise RunError("the run ended without a summary")
@@ -57,15 +58,15 @@ def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     ]
 
 
-def _train(runs: Sequence[tuple[RunSpec, Path]]) -> None:
+def _train(runs: Sequence[tuple[RunSpec, Path]], stack: bool) -> None:
     for spec, folder in runs:
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)
     first = runs[0][0]
     folders = [folder for _, folder in runs]
     result = sandbox.run(
-        ["-m", "evomix", "train-worker", *(str(folder) for folder in folders)],
-        readable=[*_shards(runs), Path(first.mechanism.path)],
+        ["-m", "evomix", "train-worker", *([] if stack else ["--no-stack"]), *(str(folder) for folder in folders)],
+        readable=[*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec, _ in runs}))],
         scratch=Path(os.path.commonpath(folders)),
         settings=first.sandbox,
         seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec, _ in runs),

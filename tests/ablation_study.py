@@ -1,0 +1,60 @@
+"""Ablations for tests: an artificial one in the real schema, and candidates made by random edits of a standard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evomix.ablation.effects import measure
+from evomix.ablation.section import AblationSection
+from evomix.artifacts import write_json
+from evomix.evolution.grammar.editor import Program
+from evomix.evolution.grammar.edits import drawer
+from evomix.evolution.proposers.grammar import Grammar
+from evomix.evolution.scaffold import scaffold
+from evomix.mechanisms import library
+from evomix.settings import Framework
+from evomix.streams import numpy_stream
+
+TITLES = {
+    "adds initialise, self.step, self.log_rate; changes return in generators, logits in matrix": 0.006,
+    "changes queries": -0.002,
+    "adds by_level": 0.0,
+    "changes estimator": None,
+}
+"""Title: effect in nats per token; None for an edit that the gate refuses to take back."""
+
+
+def write_ablation(root: Path, framework: str, size: str, seeds: tuple[int, ...], losses: dict[int, float]) -> None:
+    """Write ablation/{framework}.json with the real statistics; `losses` are those of the evolved runs by seed."""
+    folder, edits, runs = root / "ablation" / framework, [], []
+    for index, (title, effect) in enumerate(TITLES.items(), 1):
+        status, reason = ("refused", "not separable: it needs a penalty") if effect is None else ("separate", None)
+        reverted = {"variant": f"without_{index}", "status": status, "reason": reason}
+        edits.append(
+            {"index": index, "title": title, "diff": "-a = 1\n+a = 2", "lines": 2, "reverted": reverted, "added": None}
+        )
+        for seed in seeds if effect is not None else ():
+            noise = numpy_stream(seed, framework, title).normal(0, 0.001) if effect else 0.0
+            run = {"variant": f"without_{index}", "seed": seed, "status": "finished", "reason": None}
+            runs.append(run | {"loss": losses[seed] + (effect or 0.0) + noise})
+    pair = {"standard": "standard", "evolved": "evolved"}
+    content = {"framework": framework, "pair": pair, "claims_differ": False, "edits": edits}
+    write_json(folder / "edits.json", "edits", content)
+    write_json(folder / "worker_0.json", "ablation_worker", {"worker": 0, "runs": runs})
+    section = AblationSection(size=size, seeds=list(seeds), policy="joint", preset="test")
+    summaries = sorted((root / "training" / framework).glob(f"*/{size}/*/summary.json"))
+    measure(folder / "edits.json", [folder / "worker_0.json"], summaries, section, folder.with_suffix(".json"))
+
+
+def standard(framework: Framework) -> str:
+    """Return the source of a framework's standard."""
+    return library.standard(framework).read_text(encoding="utf-8")
+
+
+def edited(framework: Framework, seed: int, edits: int) -> str:
+    """Return a candidate: the standard after some random edits."""
+    program, kinds = Program(scaffold(standard(framework), framework)), Grammar(framework)._edits
+    stream = numpy_stream(seed, "edited", framework)
+    for _ in range(edits):
+        kinds[int(stream.integers(len(kinds)))].apply(program, drawer(stream))
+    return scaffold(program.source(), framework)
