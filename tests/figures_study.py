@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
+from ablation_study import write_ablation
 from evomix.artifacts import digest_file, read_json, write_json, write_table, write_text
 from evomix.mechanisms.table import tabulate
 from evomix.settings import Costs, Gallery, Tuning, Validation
@@ -297,6 +298,9 @@ def write_study(root: Path) -> None:
         for arm in ("guided", "random"):
             write_search(root, framework, arm)
     write_analysis(root)
+    for framework in FRAMEWORKS:
+        losses = {seed: final_loss(framework, "evolved", VALIDATION_SIZE, seed) for seed in SEEDS}
+        write_ablation(root, framework, VALIDATION_SIZE, SEEDS, losses)
     write_on_demand(root)
 
 

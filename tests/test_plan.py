@@ -47,9 +47,10 @@ def test_trainings_of_the_paper_by_hand() -> None:
         "evaluate": 3 * 3 * 35 * 4,
         "rerank": 3 * 3 * 3 * 3 * 4,
         "train": 3 * 2 * (10 + 4 * 5),
+        "train_edits": 3 * 8 * 2 * 5,
     }
     steps = sum(item.total_steps for item in trainings(study))
-    assert steps == 300 * 50_000 + (132 + 1260 + 324 + 180) * 100_000 == 204_600_000
+    assert steps == 300 * 50_000 + (132 + 1260 + 324 + 180 + 240) * 100_000 == 228_600_000
 
 
 @pytest.mark.usefixtures("project")
@@ -86,7 +87,7 @@ def test_every_rule_that_trains_on_the_device_is_priced() -> None:
     parts = re.split(r"^rule (\w+):", rules, flags=re.MULTILINE)
     on_device = {name for name, body in zip(parts[1::2], parts[2::2], strict=True) if "gpu=GPUS" in body}
     asked = {"train_member", "rescore"}  # the gallery is trained only when asked
-    known = {"run_trials", "evaluate_standard", "evaluate_member", "evaluate", "rerank", "train"}
+    known = {"run_trials", "evaluate_standard", "evaluate_member", "evaluate", "rerank", "train", "train_edits"}
     assert on_device - asked == known
 
 

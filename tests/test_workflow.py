@@ -15,7 +15,7 @@ import pytest
 from conftest import copy_project
 from workflow_runs import planned, pretend_finished, snakemake
 
-TRAINING = {"run_trials", "evaluate_standard", "evaluate", "rerank", "train"}
+TRAINING = {"run_trials", "evaluate_standard", "evaluate", "rerank", "train", "train_edits"}
 BEFORE_TRAINING = {
     "collect_documents",
     "train_tokenizer",
@@ -67,6 +67,14 @@ def test_one_more_seed_adds_only_its_runs(finished: Path) -> None:
     assert jobs["train"] == jobs["write_run_spec"] == 3 * 2
     assert not TRAINING & set(jobs) - {"train"}
     assert not BEFORE_TRAINING & set(jobs)
+
+
+def test_the_ablation_is_three_jobs_a_framework_or_none(finished: Path) -> None:
+    jobs = planned(finished, "--forceall")
+    assert [jobs[rule] for rule in ("split_edits", "train_edits", "measure_edits")] == [3, 3, 3]
+    without = planned(finished, "--forceall", "--config", 'ablation={"edits": 0}')
+    assert not {"split_edits", "train_edits", "measure_edits"} & set(without)
+    assert jobs["draw_figure"] - without["draw_figure"] == 3
 
 
 def test_more_iterations_add_only_new_waves(finished: Path) -> None:

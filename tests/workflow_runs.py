@@ -46,7 +46,7 @@ def pretend_finished(project: Path, preset: str = "test") -> None:
         if not name.startswith("results/"):
             continue
         path = project / name
-        if path.name in ("population", "tables"):
+        if path.name in ("population", "tables", "variants"):
             path.mkdir(parents=True, exist_ok=True)
             path = path / "placeholder"
         path.parent.mkdir(parents=True, exist_ok=True)

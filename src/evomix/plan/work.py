@@ -59,6 +59,10 @@ def trainings(config: Config) -> list[Trainings]:
         }
         found += [Trainings(rule, count, size, steps, batch) for rule, count in seeds.items() for size in search.sizes]
         found += [Trainings("train", count, size, steps, batch) for size, count in _runs(config, framework).items()]
+        ablation, size = config.ablation, config.validation.size
+        seeds_each = len(config.validation.seeds[: ablation.seeds])
+        count = ablation.edits * (1 + ablation.add_alone) * seeds_each
+        found.append(Trainings("train_edits", count, size, steps, batch))
     merged: dict[tuple[str, str], Trainings] = {}
     for item in found:
         before = merged.get((item.rule, item.size))
