@@ -15,12 +15,12 @@ from evomix.gate import gate, sandbox, syntax
 from evomix.mechanisms import library
 from evomix.settings import Sandbox
 from programs.build import Program
-from programs.honest import estimators, mixers
-from programs.hostile import escapes, leaks, tampering
+from programs.honest import estimators, idioms, mixers
+from programs.hostile import cunning, escapes, leaks, tampering
 
 BATCH = Path(__file__).parent / "programs" / "batch.py"
-HONEST = {**mixers.PROGRAMS, **estimators.PROGRAMS}
-HOSTILE = {**escapes.PROGRAMS, **tampering.PROGRAMS, **leaks.PROGRAMS}
+HONEST = {**mixers.PROGRAMS, **estimators.PROGRAMS, **idioms.PROGRAMS}
+HOSTILE = {**escapes.PROGRAMS, **tampering.PROGRAMS, **leaks.PROGRAMS, **cunning.PROGRAMS}
 RUN_TIME = {
     name: item for name, item in HOSTILE.items() if not {"syntax", "sandbox"} & set(item.caught_by)
 }  # the rest is seen by syntax alone, or needs a sandbox of its own
@@ -41,6 +41,11 @@ SAMPLE = {
     "false statement of cost": "budget.statement (width 48, 2 layers)",
     "finite mask": "certificate.G3",
     "false structure": "certificate.M2",
+    "between the cuts": "integrity.causality (float64)",
+    "only on text": "integrity.causality (text)",
+    "only for batches of 32": "integrity.causality (other batches)",
+    "feed-forward behind a loud first row": "integrity.range",
+    "time bomb in a generator": "integrity.object unchanged",
 }
 """Cheat: the one check that must see it, so that every check is seen to work."""
 KEYS = {"check", "layer", "value", "limit", "passed", "hint"}

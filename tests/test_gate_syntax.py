@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from evomix.errors import UserError
 from evomix.gate import allowed, frame, syntax
 from evomix.mechanisms import library
-from programs.honest import estimators, mixers
-from programs.hostile import escapes, leaks, tampering
+from programs.honest import estimators, idioms, mixers
+from programs.hostile import cunning, escapes, leaks, tampering
 
-HOSTILE = {**escapes.PROGRAMS, **tampering.PROGRAMS, **leaks.PROGRAMS}
-HONEST = {**mixers.PROGRAMS, **estimators.PROGRAMS}
+HOSTILE = {**escapes.PROGRAMS, **tampering.PROGRAMS, **leaks.PROGRAMS, **cunning.PROGRAMS}
+HONEST = {**mixers.PROGRAMS, **estimators.PROGRAMS, **idioms.PROGRAMS}
 GALLERY = [(name, member) for name in library.FRAMEWORKS for member in sorted(library.gallery(name))]
 
 
 def test_the_suite_is_large_and_nothing_is_named_twice() -> None:
-    tables = [escapes.PROGRAMS, tampering.PROGRAMS, leaks.PROGRAMS]
+    tables = [escapes.PROGRAMS, tampering.PROGRAMS, leaks.PROGRAMS, cunning.PROGRAMS]
     assert len(HOSTILE) == sum(map(len, tables)) >= 60
-    assert len(HONEST) == len(mixers.PROGRAMS) + len(estimators.PROGRAMS) >= 25
+    assert len(HONEST) == len(mixers.PROGRAMS) + len(estimators.PROGRAMS) + len(idioms.PROGRAMS) >= 25
 
 
 @pytest.mark.parametrize("name", HOSTILE)

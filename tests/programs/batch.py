@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from evomix.gate import integrity, worker
-from evomix.gate.gate import FLOP_BUDGET, PARAMETER_BUDGET, SMALL
+from evomix.gate.gate import BATCH, FLOP_BUDGET, PARAMETER_BUDGET, SMALL
 from evomix.mechanisms import library
 
 if __name__ == "__main__":
@@ -22,9 +22,10 @@ if __name__ == "__main__":
     for name, file, framework in json.loads(Path(sys.argv[1]).read_text()):
         started = time.process_time()
         path = Path(file)
-        records = integrity.check(path, framework, SMALL, parameter_budget=PARAMETER_BUDGET, flop_budget=FLOP_BUDGET)
+        limits = {"parameter_budget": PARAMETER_BUDGET, "flop_budget": FLOP_BUDGET}
+        records = integrity.check(path, framework, SMALL, batch=BATCH, **limits)
         if records[-1]["check"] != "integrity.loads":
-            records += worker.certificate_records(library.load(path, framework), SMALL, None)
+            records += worker.certificate_records(path, library.load(path, framework), SMALL, None)
         failed = [item for item in records if not item["passed"]]
         results[name] = {"failed": failed, "seconds": time.process_time() - started}
     Path(sys.argv[2]).write_text(json.dumps(results))

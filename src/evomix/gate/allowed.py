@@ -18,7 +18,7 @@ NODES: frozenset[type[ast.AST]] = frozenset(
         """
         AnnAssign Assert Assign Attribute AugAssign BinOp BoolOp Break Call ClassDef Compare Constant Continue Dict
         DictComp Expr For FormattedValue FunctionDef GeneratorExp If IfExp JoinedStr Lambda List ListComp Module
-        Name Pass Raise Return Set SetComp Slice Starred Subscript Tuple UnaryOp While arg arguments comprehension
+        Name Pass Raise Return Set Slice Starred Subscript Tuple UnaryOp While arg arguments comprehension
         keyword
         """
     )
@@ -27,8 +27,8 @@ NODES: frozenset[type[ast.AST]] = frozenset(
 
 BUILTINS = _words(
     """
-    False None NotImplementedError True ValueError abs all any bool dict enumerate float frozenset int isinstance
-    len list max min range reversed round set slice sorted staticmethod str sum super tuple zip
+    False None NotImplementedError True ValueError abs all any bool dict enumerate float int isinstance
+    len list max min range reversed round slice sorted staticmethod str sum super tuple zip
     """
 )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from evomix.gate import allowed
+from evomix.gate import allowed, surroundings
 from evomix.gate.frame import LIBRARY_NAMES, Frame
 from evomix.gate.hints import ATTRIBUTE_HINTS, NODE_HINTS
 from evomix.gate.refusal import Refusal
+from evomix.gate.surroundings import BUILDING
 
 _MODULES = frozenset({"torch", "nn", "F", "math"})
-_BUILDING = frozenset({"__init__", "initialise"})
 _LONGEST_STRING = 200
 _LARGEST_INTEGER = 2**31
 
@@ -58,7 +58,6 @@ class Visitor:
         defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         self.local = stored | arguments | defined
         self.own = defined | self._assigned(nodes)
-        self.environmental: set[str] = set()
 
     @staticmethod
     def _assigned(nodes: list[ast.AST]) -> set[str]:
@@ -107,6 +106,8 @@ class Visitor:
                 hint = "At the top of the block keep only the class, plain functions and numeric constants."
                 self.refuse("frame", node, ast.unparse(node), "no code that runs on import", hint)
             self.visit(node)
+        for finding in surroundings.find(tree):
+            self.refuse(*finding)
 
     def check_class(self, node: ast.ClassDef) -> None:
         """Check bases, class-level constants and which methods are written."""
@@ -231,8 +232,6 @@ class Visitor:
                 name, f"`.{name}` is not on the list of tensor methods; express it with another operator."
             )
             self.refuse("attribute", node, f".{name}", "allowed attributes", hint)
-        if name in ("device", "dtype"):
-            self._check_environment(node, parent)
 
     def _check_library(self, node: ast.Attribute, chain: str) -> None:
         if chain in allowed.DRAWS:
@@ -244,13 +243,13 @@ class Visitor:
             self.refuse("library", node, chain, "allowed functions", hint)
 
     def _check_draw(self, node: ast.AST, what: str) -> None:
-        if self.function not in _BUILDING:
+        if self.function not in BUILDING:
             hint = "Draw random numbers in __init__ or initialise and keep them as a buffer; a forward pass draws none."
             self.refuse("randomness", node, what, "in __init__ and initialise", hint)
 
     def _check_self(self, node: ast.Attribute) -> None:
         name, own = node.attr, self.own | self.frame.inherited
-        if name in allowed.REGISTER and self.function in _BUILDING:
+        if name in allowed.REGISTER and self.function in BUILDING:
             return
         if name not in own or name in allowed.MODULE_NAMES | allowed.MODULE_PRIVATE or name.startswith("__"):
             hint = ATTRIBUTE_HINTS.get(name, f"`self.{name}` is neither defined in the block nor part of the contract.")
@@ -259,12 +258,12 @@ class Visitor:
     def _check_state(self, node: ast.Attribute) -> None:
         fixed = self._fixed_names()
         plain = isinstance(node.value, ast.Name) and node.value.id == "self"
-        if not plain or self.function not in _BUILDING or node.attr in fixed or node.attr.startswith("__"):
+        if not plain or self.function not in BUILDING or node.attr in fixed or node.attr.startswith("__"):
             hint = "Assign attributes of `self` only in __init__; the forward pass must keep nothing between calls."
             self.refuse("state", node, f"{ast.unparse(node)} = …", "self.NAME in __init__", hint)
 
     def _check_subscript(self, node: ast.Subscript, parent: ast.AST | None) -> None:
-        if isinstance(node.ctx, ast.Store | ast.Del) and _root(node) == "self" and self.function not in _BUILDING:
+        if isinstance(node.ctx, ast.Store | ast.Del) and _root(node) == "self" and self.function not in BUILDING:
             hint = "Do not write into parameters or buffers after __init__; compute a new tensor."
             self.refuse("state", node, f"{ast.unparse(node)} = …", "no writes to self", hint)
 
@@ -274,9 +273,12 @@ class Visitor:
             mutates = function.attr in allowed.MUTATORS or (
                 function.attr.endswith("_") and not function.attr.startswith("_")
             )
-            if mutates and _root(function.value) == "self" and self.function not in _BUILDING:
+            if mutates and _root(function.value) == "self" and self.function not in BUILDING:
                 hint = "Do not change parameters, buffers or lists of `self` after __init__; compute a new tensor."
                 self.refuse("state", node, ast.unparse(function), "no writes to self", hint)
+        if _chain(function) in ("Tensor", "torch.Tensor"):
+            hint = "Use torch.zeros or torch.tensor: Tensor(…) holds whatever was in memory."
+            self.refuse("randomness", node, ast.unparse(node), "no uninitialised memory", hint)
         if isinstance(function, ast.Name) and function.id == "super" and (node.args or node.keywords):
             self.refuse("construct", node, ast.unparse(node), "super()", "Write super() without arguments.")
         for keyword in node.keywords:
@@ -292,24 +294,3 @@ class Visitor:
             )
         elif isinstance(value, bytes) or (isinstance(value, int) and abs(value) >= _LARGEST_INTEGER):
             self.refuse("literal", node, str(value)[:20], "numbers below 2³¹", "Use small numbers; learn the rest.")
-
-    # Where device and precision may be read
-
-    def _check_environment(self, node: ast.Attribute, parent: ast.AST | None) -> None:
-        """Let device and dtype be handed to a constructor, a cast or finfo, or be given a name; never be compared."""
-        handed = isinstance(parent, ast.keyword | ast.Assign | ast.Tuple)
-        if isinstance(parent, ast.Call):
-            name = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
-            handed = name in ("to", "finfo", "new_zeros", "new_ones", "new_full")
-        if not handed:
-            self.refuse("environment", node, ast.unparse(parent or node), "device=…, dtype=…, .to(…)", ENVIRONMENT_HINT)
-
-    def _check_compare(self, node: ast.Compare, parent: ast.AST | None) -> None:
-        for item in ast.walk(node):
-            if isinstance(item, ast.Attribute) and item.attr in ("dtype", "device", "finfo"):
-                self.refuse("environment", node, ast.unparse(node), "no comparison", ENVIRONMENT_HINT)
-
-
-ENVIRONMENT_HINT = (
-    "The result must not depend on device or precision: pass them on (device=x.device), never compare them."
-)

@@ -24,8 +24,8 @@ def check(
 ) -> list[dict[str, Any]]:
     """Return the records of the budgets at one shape of the shell.
 
-    Parameters are the model's non-embedding ones, with every floating-point buffer counted as if it were one (large
-    fixed features are a way around the budget). FLOPs are those counted while one sequence runs, never those stated.
+    Parameters are the model's non-embedding ones, with every buffer of numbers counted as if it were one (large fixed
+    features are a way around the budget). FLOPs are those counted while one sequence runs, never those stated.
     """
     a = architecture
     standard = library.load(library.standard(kind.framework), kind.framework)
@@ -54,9 +54,9 @@ def check(
 
 
 def _numbers(mechanism: Mechanism) -> int:
-    """Count the parameters and floating-point buffers, each tensor once however often it is shared."""
+    """Count the parameters and buffers (masks of truth values aside), each tensor once however often it is shared."""
     tensors: list[Tensor] = [*mechanism.parameters(), *mechanism.buffers()]
-    floating = {id(item): item for item in tensors if item.is_floating_point() or item.is_complex()}
+    counted = {id(item): item for item in tensors if item.dtype != torch.bool}
     return sum(
-        item.numel() * (2 if item.dtype in (torch.complex64, torch.complex128) else 1) for item in floating.values()
+        item.numel() * (2 if item.dtype in (torch.complex64, torch.complex128) else 1) for item in counted.values()
     )

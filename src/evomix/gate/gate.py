@@ -24,7 +24,7 @@ _LARGEST_RECORD = 1 << 22
 
 SMALL = Architecture(width=48, layers=2, heads=2, vocabulary=512, sequence_length=64, dropout=0.1)
 """Shell in which a file is checked when no search says otherwise."""
-PARAMETER_BUDGET, FLOP_BUDGET = 1.1, 4.0
+PARAMETER_BUDGET, FLOP_BUDGET, BATCH = 1.1, 4.0, 64
 
 
 def gate(
@@ -55,6 +55,7 @@ def gate(
     job = {
         "framework": framework,
         "architectures": [item.model_dump(mode="json") for item in ([architecture] if architecture else shells)],
+        "batch": search.optimisation.batch_size if search else BATCH,
         "parameter_budget": search.parameter_budget if search else PARAMETER_BUDGET,
         "flop_budget": search.flop_budget if search else FLOP_BUDGET,
         "weights": str(Path(weights).resolve()) if weights else None,

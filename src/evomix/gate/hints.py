@@ -32,6 +32,7 @@ ATTRIBUTE_HINTS = {
     **dict.fromkeys(
         ("backward", "grad", "grad_fn", "register_hook"), "Gradients are the engine's; use .detach() at most."
     ),
+    **dict.fromkeys(("set", "frozenset"), "Use a list or a tuple: the order of a set differs between two runs."),
     "data": "Use .detach() instead of .data.",
     "print": "Remove print; nothing reads it.",
     "as_strided": "Use view, unfold or indexing instead of as_strided, which reads past tensors.",
@@ -60,5 +61,6 @@ NODE_HINTS = {
     "NamedExpr": (":=", "Assign in a statement of its own."),
     "Yield": ("yield", "Return a list or a tensor instead of a generator."),
     "Match": ("match", "Use if and elif."),
+    "SetComp": ("set", "Use a list: the order of a set differs between two runs of the same program."),
     "Delete": ("del", "Leave names alone; Python frees them."),
 }

@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evomix.artifacts import digest_file
 from evomix.errors import UserError
-from evomix.gate import budgets, tripwires
-from evomix.gate.inputs import Inputs, before_cuts, gap, states
+from evomix.gate import budgets, causality, tripwires
+from evomix.gate.causality import EXACT, Bench
+from evomix.gate.inputs import Inputs, gap, states
 from evomix.gate.refusal import measured, outcome
 from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import Architecture
+from evomix.streams import derive
 
-EXACT, SINGLE, HALF = 1e-9, 1e-5, 1e-4
-"""Limits of a relative change in float64, float32 and under bfloat16 autocast."""
+WIDEST = 1e5
+"""Largest output of a token relative to the usual one's: beyond, a relative comparison would measure it alone."""
 
-_LEAK = (
-    "Output t must not depend on tokens after t: mask with -inf before a softmax, sum over i ≤ t only, pad on the left."
-)
 _BATCH = "Each sequence must be computed alone: never average, normalise or sort over the batch dimension."
 _LENGTH = "Output t must not change when tokens are appended: do not use the total length or statistics over it."
 _STATE = "The forward pass must keep nothing: no counters, caches or buffers that change, no global state."
@@ -36,6 +36,7 @@ _RANDOM = "The same input must give the same output: draw random numbers in __in
 _MODE = "Training and evaluation, with gradients or without, must compute the same function; the shell applies dropout."
 _FINITE = "Outputs and gradients must be finite: subtract the row maximum before exp, add a small constant to divisors."
 _GRADIENT = "The gradient of the values must be that of the function computed: do not detach or round what mixes them."
+_RANGE = "No token's output may be enormous beside the others'; normalise rows, or bound decays and scales."
 _ERROR = "The mechanism raised an error when run; mend it: {}"
 _LOOSE = "Register fixed tensors with self.register_buffer(name, tensor), so that they move with the model: {}."
 
@@ -47,25 +48,32 @@ def check(
     framework: str,
     architecture: Architecture,
     *,
+    batch: int,
     parameter_budget: float,
     flop_budget: float,
     weights: Path | None = None,
 ) -> list[Record]:
     """Run every integrity check on a mechanism file at one shape of the shell; `weights` adds a trained model's layers.
 
+    `batch` is the training's. What is fed depends on the file's own content, so that no program can know it.
+
     Returns one record per check. A mechanism that raises gets the record of the error, and the remaining checks go on.
     """
-    before = tripwires.torch_picture()
+    before, seed = tripwires.torch_picture(), input_seed(path)
+    bench = Bench(Inputs(architecture.width, architecture.heads, seed), architecture.sequence_length, batch)
     try:
         kind = library.load(path, framework)
-        mechanisms = states(kind, architecture, weights)
+        mechanisms = states(kind, architecture, weights, seed)
+        pictures = [tripwires.picture(item) for item in (*mechanisms.values(), kind)]
     except UserError as error:
         return [_raised("integrity.loads", error)]
     except Exception as error:  # whatever a candidate raises is its own fault, and a record
         return [_raised("integrity.loads", error)]
     records = []
-    for test in (_causality, _rows, _prefix, _memory, _modes, _finite, _gradients):
-        records += list(_attempt(test, mechanisms, architecture))
+    for test in (causality.check, _rows, _prefix, _memory, _modes, _finite, _range, _gradients):
+        records += _attempt(test, mechanisms, bench)
+    same = pictures == [tripwires.picture(item) for item in (*mechanisms.values(), kind)]
+    records.append(outcome("integrity.object unchanged", "integrity", same, True, same, _STATE))
     try:
         records += budgets.check(kind, architecture, parameter_budget, flop_budget)
     except Exception as error:  # as above
@@ -75,24 +83,28 @@ def check(
     return records
 
 
+def input_seed(path: Path) -> int:
+    """Return the seed of all inputs fed to a mechanism file: a program cannot hold what its own digest decides."""
+    return derive(int(digest_file(path)[:12], 16), "gate")
+
+
 def _raised(check: str, error: Exception) -> Record:
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
     return outcome(check, "integrity", text, "no error", False, _ERROR.format(text))
 
 
 def _attempt(
-    test: Callable[[Mechanism, Architecture, str], Iterator[Record]],
-    mechanisms: dict[str, Mechanism],
-    architecture: Architecture,
+    test: Callable[[Mechanism, Bench, str], Iterator[Record]], mechanisms: dict[str, Mechanism], bench: Bench
 ) -> list[Record]:
     """Run one test in every state and keep, of equal checks, the worst."""
     worst: dict[str, Record] = {}
     for state, mechanism in mechanisms.items():
         try:
             mechanism.eval()
-            found = list(test(mechanism, architecture, state))
+            found = list(test(mechanism, bench, state))
         except Exception as error:  # whatever a candidate raises is its own fault, and a record
-            found = [_raised(f"integrity.{test.__name__.strip('_')}", error)]
+            name = "causality" if test is causality.check else test.__name__.strip("_")
+            found = [_raised(f"integrity.{name}", error)]
         for record in found:
             known = worst.get(record["check"])
             if known is None or (known["passed"] and not record["passed"]):
@@ -100,47 +112,10 @@ def _attempt(
     return list(worst.values())
 
 
-def _causality(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
-    """Replace the future: at the training's length and batch and beside it, in every precision and mode."""
-    inputs, full = Inputs(architecture.width, architecture.heads), architecture.sequence_length
-    places = sorted({1, max(1, full // 4), max(1, full // 2), full - 1})
-    changes = [(cut, scale) for cut in places for scale in (1.0, 30.0)]
-    found = {"float64": _leak(mechanism, inputs, full, 1, changes)}
-    for tokens in (2, 3, 5, 12, 24, 48, full + 1, 3 * full // 2):
-        beside = [(cut, 3.0) for cut in sorted({max(1, tokens // 2), tokens - 1})]
-        found["other lengths"] = max(found.get("other lengths", 0.0), _leak(mechanism, inputs, tokens, 1, beside))
-    found["large batch"] = _leak(mechanism, inputs, 8, 16, [(1 + i % 7, 3.0) for i in range(176)])
-    single = mechanism.float()
-    many = [(places[i % len(places)], 3.0) for i in range(56)]
-    found["training batch"] = _leak(single.train(), inputs, full, 8, many, gradient=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        found["autocast"] = _leak(single.eval(), inputs, full, 1, changes)
-    mechanism.double()
-    limits = {"training batch": SINGLE, "autocast": HALF}
-    for name, value in found.items():
-        yield measured(f"integrity.causality ({name})", value, limits.get(name, EXACT), _LEAK)
-
-
-def _leak(
-    mechanism: Mechanism,
-    inputs: Inputs,
-    tokens: int,
-    bases: int,
-    changes: list[tuple[int, float]],
-    gradient: bool = False,
-) -> float:
-    kind = next((item.dtype for item in mechanism.parameters()), torch.float32)
-    x, v = inputs(bases, tokens)
-    x, v, cut = inputs.replaced(x.to(kind), v.to(kind), changes)
-    with torch.set_grad_enabled(gradient):
-        y = mechanism(x.requires_grad_(gradient), v)
-    return before_cuts(y, bases, cut) if y.shape == v.shape else math.inf
-
-
-def _rows(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
+def _rows(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
     """Rows of a batch are independent: alone, permuted, and beside others, in batches small and large."""
-    inputs, worst = Inputs(architecture.width, architecture.heads), 0.0
-    for batch, tokens in ((4, architecture.sequence_length), (96, 6)):
+    inputs, worst = bench.inputs, 0.0
+    for batch, tokens in ((4, bench.tokens), (96, 6)):
         x, v = inputs(batch, tokens)
         order = torch.arange(batch).flip(0)
         with torch.no_grad():
@@ -152,8 +127,8 @@ def _rows(mechanism: Mechanism, architecture: Architecture, state: str) -> Itera
     yield measured("integrity.batch independence", worst, EXACT, _BATCH)
 
 
-def _prefix(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
-    inputs, full = Inputs(architecture.width, architecture.heads), architecture.sequence_length
+def _prefix(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
+    inputs, full = bench.inputs, bench.tokens
     x, v = inputs(2, full)
     with torch.no_grad():
         y = mechanism(x, v)
@@ -162,12 +137,11 @@ def _prefix(mechanism: Mechanism, architecture: Architecture, state: str) -> Ite
     yield measured("integrity.prefix equality", worst, EXACT, _LENGTH)
 
 
-def _memory(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
-    """Equal calls give equal outputs, and nothing of the object, its class or its inputs changes."""
-    inputs, kind = Inputs(architecture.width, architecture.heads), type(mechanism)
-    x, v = inputs(3, architecture.sequence_length)
+def _memory(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
+    """Equal calls give equal outputs, and inputs stay as they are."""
+    inputs = bench.inputs
+    x, v = inputs(3, bench.tokens)
     kept_x, kept_v = x.clone(), v.clone()
-    before = (tripwires.picture(mechanism), tripwires.class_picture(kind))
     with torch.no_grad():
         y = mechanism(x, v)
         again = mechanism(x, v)
@@ -175,12 +149,10 @@ def _memory(mechanism: Mechanism, architecture: Architecture, state: str) -> Ite
         for call in range(12):
             mechanism(*inputs(1 + call % 3, 1 + 5 * (call % 4), f"between {call}"))
         later = mechanism(kept_x, kept_v)
-    same = before == (tripwires.picture(mechanism), tripwires.class_picture(kind))
     loose = tripwires.loose_tensors(mechanism)
     yield measured("integrity.determinism", _exact(y, again), 0.0, _RANDOM)
     yield measured("integrity.statelessness", _exact(y, later), 0.0, _STATE)
     yield outcome("integrity.inputs unchanged", "integrity", untouched, True, untouched, "Do not write into x or v.")
-    yield outcome("integrity.object unchanged", "integrity", same, True, same, _STATE)
     text = ", ".join(loose[:5])
     yield outcome("integrity.registered tensors", "integrity", text, "", not loose, _LOOSE.format(text))
 
@@ -191,9 +163,9 @@ def _exact(a: Tensor, b: Tensor) -> float:
     return gap(a, b) if same else math.inf
 
 
-def _modes(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
-    inputs = Inputs(architecture.width, architecture.heads)
-    x, v = inputs(2, architecture.sequence_length)
+def _modes(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
+    inputs = bench.inputs
+    x, v = inputs(2, bench.tokens)
     with torch.no_grad():
         y = mechanism.eval()(x, v)
         trained = mechanism.train()(x, v)
@@ -205,14 +177,14 @@ def _modes(mechanism: Mechanism, architecture: Architecture, state: str) -> Iter
     yield measured("integrity.training equals evaluation", worst, EXACT, _MODE)
 
 
-def _finite(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
+def _finite(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
     """Shape, type and finite numbers, over many sequences, in single precision and under autocast."""
-    inputs = Inputs(architecture.width, architecture.heads)
+    inputs = bench.inputs
     faults = {"shape and dtype": 0, "finite": 0}
     mechanism.float()
     for batch, tokens, scale, half in (
-        (512, 16, 1.0, False), (4, architecture.sequence_length, 1.0, False), (4, 9, 0.0, False),
-        (4, 9, 4.0, False), (2, architecture.sequence_length, 1.0, True), (3, 1, 1.0, False),
+        (512, 16, 1.0, False), (4, bench.tokens, 1.0, False), (4, 9, 0.0, False),
+        (4, 9, 4.0, False), (2, bench.tokens, 1.0, True), (3, 1, 1.0, False),
     ):  # fmt: skip
         x, v = (scale * item.float() for item in inputs(batch, tokens))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -226,9 +198,20 @@ def _finite(mechanism: Mechanism, architecture: Architecture, state: str) -> Ite
             yield measured(f"integrity.{name}", count, 0, hints[name])
 
 
-def _gradients(mechanism: Mechanism, architecture: Architecture, state: str) -> Iterator[Record]:
+def _range(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
+    """No token's output dwarfs the others', which would hide behind it from every relative comparison."""
+    worst = 0.0
+    for text in (False, True):
+        with torch.no_grad():
+            y = mechanism(*bench.inputs(4, bench.tokens, "range", text))
+        sizes = y.nan_to_num(0.0, 0.0, 0.0).abs().amax((1, -1))
+        worst = max(worst, float((sizes.amax(-1) / sizes.median(-1)[0].clamp(min=1.0)).amax()))
+    yield measured("integrity.range", worst, WIDEST, _RANGE)
+
+
+def _gradients(mechanism: Mechanism, bench: Bench, state: str) -> Iterator[Record]:
     """Gradients are finite, reach the values, and are those of the function (central differences, one direction)."""
-    inputs, tokens = Inputs(architecture.width, architecture.heads), min(32, architecture.sequence_length)
+    inputs, tokens = bench.inputs, min(32, bench.tokens)
     x, v = inputs(2, tokens)
     direction, weight = inputs(2, tokens, "direction")[1], inputs(2, tokens, "weight")[1]
     mechanism.zero_grad()

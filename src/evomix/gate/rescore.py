@@ -3,11 +3,12 @@
 A tripwire catches some tampering; measuring the score where the candidate cannot reach it makes all of it pointless.
 This process holds tokens, targets, embedding, feed-forward, head and loss and never loads the candidate; a sandboxed
 process mixes (see `remote`). Hidden states do carry the future, so a second, fresh mixing process is given shuffled
-rows in another batch size with random tokens after a cut: hidden states before the cut must not change.
+rows in other batches with random tokens after a cut: hidden states before the cut must not change.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -31,11 +32,12 @@ from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, read_spec
 from evomix.streams import numpy_stream
 from evomix.training.inputs import check_corpus, use_threads
-from evomix.training.scoring import measure, summarise
+from evomix.training.scoring import ROWS_PER_BATCH, measure, summarise
 
 AUDIT_SHARE, AUDIT_MOST = 0.25, 512
 """Rows of the audit: this share of the shard, at most so many."""
-_AUDIT_BATCH = 24
+_AUDIT_BATCHES = (24, ROWS_PER_BATCH)
+"""Batch sizes of the audit, in turn: one of its own, and that of the score, which a leak may be tied to."""
 AGREEMENT = {"float32": 1e-4, "bfloat16": 5e-3}
 """How far the loss may be from what training reported, in nats per token."""
 UNCHANGED = {"float32": 2e-5, "bfloat16": 2e-2}
@@ -183,8 +185,10 @@ def _movement(spec: RunSpec, model: _Recorded, rows: TokenRows, audited: npt.NDA
     device = model.embedding.weight.device
     half = spec.execution.precision == "bfloat16"
     model.watch(np.empty(0, dtype=np.int64))
-    for start in range(0, len(audited), _AUDIT_BATCH):
-        part = audited[start : start + _AUDIT_BATCH]
+    start, sizes = 0, itertools.cycle(_AUDIT_BATCHES)
+    while start < len(audited):
+        part = audited[start : start + next(sizes)]
+        start += len(part)
         tokens = rows.read(part)[:, :-1]
         cuts = stream.integers(1, length, size=len(part))
         random = stream.integers(0, spec.architecture.vocabulary, size=tokens.shape)

@@ -15,8 +15,8 @@ from evomix.gate.refusal import Refusal
 
 __all__ = ["Refusal", "check", "normalise"]
 
-LIMITS = {"bytes": 60_000, "lines": 1_000, "nodes": 12_000, "depth": 60, "numbers": 300}
-"""Size of a candidate; `numbers` are numeric literals, in which weights could be smuggled."""
+LIMITS = {"bytes": 60_000, "lines": 1_000, "nodes": 12_000, "depth": 60, "numbers": 300, "characters": 2_000}
+"""Size of a candidate. Weights could be smuggled in literals: `numbers` and truth values, `characters` of all texts."""
 
 
 def check(source: str, framework: str) -> list[Refusal]:
@@ -80,13 +80,16 @@ def _parse(text: str) -> ast.Module:
 
 def _sizes(block: str, tree: ast.Module) -> list[Refusal]:
     nodes = list(ast.walk(tree))
-    numbers = [node for node in nodes if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex)]
+    literals = [node for node in nodes if isinstance(node, ast.Constant)]
+    documented = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node.value for node in literals if isinstance(node.value, str) and id(node) not in documented]
     found = {
         "bytes": len(block.encode()),
         "lines": block.count("\n"),
         "nodes": len(nodes),
         "depth": _depth(tree),
-        "numbers": len(numbers),
+        "numbers": sum(isinstance(node.value, bool | int | float | complex) for node in literals),
+        "characters": sum(map(len, texts)),
     }
     hint = "Write a shorter program; numbers belong into parameters that are learned."
     return [

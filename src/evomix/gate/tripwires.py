@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import types
 from typing import Any
@@ -10,15 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evomix.mechanisms.contract import Declaration
+
 
 def picture(value: Any, depth: int = 0) -> str:
     """Return a digest of a value's content: tensors by bytes, containers and modules by part, functions by closure."""
     return hashlib.sha256(_describe(value, depth).encode()).hexdigest()
 
 
+_UNSEEN = itertools.count()
+"""Numbers what a picture cannot see into, so that it never equals another picture: nothing may hide there."""
+_DEEPEST = 40
+_PLAIN = (bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.finfo, Declaration)
+_INERT = (type, property, types.BuiltinFunctionType, types.ModuleType)
+
+
 def _describe(value: Any, depth: int) -> str:
-    if depth > 12:
-        return "deep"
+    if depth > _DEEPEST:
+        return f"deep{next(_UNSEEN)}"
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous().reshape(-1)
         data = plain.view(torch.uint8) if plain.numel() and not plain.is_complex() else torch.view_as_real(plain)
@@ -38,9 +48,9 @@ def _describe(value: Any, depth: int) -> str:
         return f"{value.__qualname__}{cells}{_describe(value.__defaults__, depth + 1)}"
     if isinstance(value, types.MethodType | staticmethod):
         return _describe(value.__func__, depth + 1)
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+    if value is None or isinstance(value, _PLAIN):
         return f"{type(value).__name__}{value!r}"
-    return type(value).__name__
+    return f"{type(value).__name__}{'' if isinstance(value, _INERT) else next(_UNSEEN)}"
 
 
 def loose_tensors(module: nn.Module) -> list[str]:

@@ -15,29 +15,30 @@ from safetensors.torch import load_file
 
 from evomix.artifacts import canonical_json
 from evomix.gate import budgets, integrity
-from evomix.gate.inputs import SEED
 from evomix.gate.refusal import outcome
 from evomix.mechanisms import certificate, library
 from evomix.specs import Architecture
 
 
 def main(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return all records of a job: {path, framework, architectures, parameter_budget, flop_budget, weights}."""
+    """Return all records of a job: {path, framework, architectures, batch, parameter_budget, flop_budget, weights}."""
     torch.set_num_threads(1)
     path, framework = Path(job["path"]), job["framework"]
     architectures = [Architecture.model_validate(item) for item in job["architectures"]]
     weights = Path(job["weights"]) if job["weights"] else None
     limits = {"parameter_budget": job["parameter_budget"], "flop_budget": job["flop_budget"]}
-    records = integrity.check(path, framework, architectures[0], **limits, weights=weights)
+    records = integrity.check(path, framework, architectures[0], batch=job["batch"], **limits, weights=weights)
     if records[-1]["check"] == "integrity.loads":
         return records
     kind = library.load(path, framework)
     for architecture in architectures[1:]:
         records += budgets.check(kind, architecture, **limits)
-    return records + certificate_records(kind, architectures[0], weights)
+    return records + certificate_records(path, kind, architectures[0], weights)
 
 
-def certificate_records(kind: Any, architecture: Architecture, weights: Path | None) -> list[dict[str, Any]]:
+def certificate_records(
+    path: Path, kind: Any, architecture: Architecture, weights: Path | None
+) -> list[dict[str, Any]]:
     """Return one record per test of the certificate: its first failure, or its worst value."""
     trained = None
     if weights is not None:
@@ -46,7 +47,7 @@ def certificate_records(kind: Any, architecture: Architecture, weights: Path | N
             name.removeprefix(prefix): item for name, item in load_file(weights).items() if name.startswith(prefix)
         }
     evidence = certificate.certify(
-        kind, width=architecture.width, heads=architecture.heads, seed=SEED % 1000, weights=trained
+        kind, width=architecture.width, heads=architecture.heads, seed=integrity.input_seed(path), weights=trained
     )
     grouped: dict[str, dict[str, Any]] = {}
     for test in evidence["tests"]:

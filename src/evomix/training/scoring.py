@@ -19,7 +19,7 @@ from evomix.specs import RunSpec
 from evomix.training.head import row_losses
 from evomix.training.inputs import check_corpus, load_mechanism, open_device, use_threads
 
-_ROWS_PER_BATCH = 64
+ROWS_PER_BATCH = 64
 """Rows evaluated together; fixed, because sums round differently in batches of another size."""
 
 
@@ -36,8 +36,8 @@ def measure(model: Transformer, rows: TokenRows, indices: npt.NDArray[np.int64],
     losses = []
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), autocast:
-        for start in range(0, len(indices), _ROWS_PER_BATCH):
-            tokens = torch.from_numpy(rows.read(indices[start : start + _ROWS_PER_BATCH])).to(device)
+        for start in range(0, len(indices), ROWS_PER_BATCH):
+            tokens = torch.from_numpy(rows.read(indices[start : start + ROWS_PER_BATCH])).to(device)
             losses.append(row_losses(model.hidden(tokens[:, :-1], None), weight, tokens[:, 1:]))
     return torch.cat(losses).cpu()
 

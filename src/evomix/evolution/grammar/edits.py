@@ -71,8 +71,8 @@ def shifted(self, z_BHTN: Tensor) -> Tensor:
 """
 
 
-def point_edits(query: Site, key: Site, **shifted: bool) -> list[Edit]:
-    """Return the edits on queries and keys; `shifted` is what a program must declare once they see the token before."""
+def point_edits(query: Site, key: Site) -> list[Edit]:
+    """Return the edits on queries and keys."""
 
     def both(program: Program, template: str) -> bool:
         return query.wrap(program, template) and key.wrap(program, template)
@@ -105,7 +105,6 @@ def point_edits(query: Site, key: Site, **shifted: bool) -> list[Edit]:
         if not (query if where == "queries" else key).wrap(program, "self.shifted(HOLE)"):
             return None
         program.put_method(_SHIFTED)
-        program.declare(**shifted)
         program.add_parameter("shift", "nn.Parameter(torch.zeros(heads, 1, width // heads))")
         return f"{where} also see the previous token"
 

@@ -7,6 +7,7 @@ score that `matrix` starts from. Factors multiply whatever matrix the parent has
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from evomix.evolution.grammar.editor import Program, fill
 from evomix.evolution.grammar.edits import (
@@ -55,8 +56,11 @@ def _pointed(program: Program) -> bool:
     return names == ["query", "key"] and _arguments(program)[:2] == ["query_BHTN", "key_BHTN"]
 
 
-def _add_generator(program: Program, expression: str, argument: str) -> str | None:
-    """Append a generator; return the name of `matrix`'s argument, None when the program has another form."""
+def _add_generator(program: Program, expression: str, argument: str, reads_data: bool = True) -> str | None:
+    """Append a generator; return the name of `matrix`'s argument, None when the program has another form.
+
+    One that reads the data (not merely its shape) ends a claim that the matrix does not depend on it.
+    """
     node = program.returned("generators")
     if not isinstance(node, ast.Tuple):
         return None
@@ -65,6 +69,8 @@ def _add_generator(program: Program, expression: str, argument: str) -> str | No
         argument = f"other_{argument}"
     node.elts.append(ast.parse(expression, mode="eval").body)
     program.add_argument("matrix", argument)
+    if reads_data:
+        program.declare(data_dependent=None)
     return argument
 
 
@@ -146,7 +152,7 @@ def _decay(program: Program, draw: Draw) -> str | None:
         log = f"-torch.exp(self.{rate}) * {delta}"
         if _pointed(program):
             KEY.wrap(program, f"HOLE * {delta}.unsqueeze(-1)")
-    argument = _add_generator(program, log, "log_decay_BHT")
+    argument = _add_generator(program, log, "log_decay_BHT", reads_data=kind != "fixed")
     if argument is None:
         return None
     kinds = {"low_rank": "semiseparable", "semiseparable": "semiseparable"}
@@ -198,7 +204,7 @@ def _lags(program: Program, draw: Draw) -> str | None:
         return None
     name = program.add_parameter("filter", "nn.Parameter(torch.zeros(heads, 512))")
     program.put_method(_BY_LAG)
-    argument = _add_generator(program, _TAPS.format(name), "taps_BHT")
+    argument = _add_generator(program, _TAPS.format(name), "taps_BHT", reads_data=False)
     if argument is None:
         return None
     weight = f"self.by_lag({argument})"
@@ -240,7 +246,7 @@ def _window(program: Program, draw: Draw) -> str | None:
         return None
     full = "self.heads // 2" if where == "half of the heads" else "0"
     ones = "torch.ones_like(x_BTD[..., :self.heads]).transpose(-2, -1)"
-    argument = _add_generator(program, ones, "one_BHT")
+    argument = _add_generator(program, ones, "one_BHT", reads_data=False)
     if argument is None:
         return None
     program.put_method(_WINDOW.format(full=full, before=1 - int(width)))
@@ -296,9 +302,21 @@ def _stochastic(program: Program, draw: Draw) -> str | None:
     return "rows divided by their sums"
 
 
+def _settled(edit: Edit) -> Edit:
+    """Return the edit with the claim of sequence alignment withdrawn where points still see the token before."""
+
+    def apply(program: Program, draw: Draw) -> str | None:
+        change = edit.apply(program, draw)
+        if change and "self.shifted(" in program.text("generators"):
+            program.declare(sequence_aligned=False)
+        return change
+
+    return replace(edit, apply=apply)
+
+
 def edits() -> list[Edit]:
     """Return all edits of the framework."""
-    return [
+    every = [
         Edit("class", 2.5, _class),
         Edit("decay", 2.0, _decay),
         Edit("diagonal", 1.5, _diagonal),
@@ -308,8 +326,9 @@ def edits() -> list[Edit]:
         Edit("window", 1.0, _window),
         Edit("cauchy", 0.6, _cauchy),
         Edit("stochastic", 1.5, _stochastic),
-        *point_edits(QUERY, KEY, sequence_aligned=False),
+        *point_edits(QUERY, KEY),
     ]
+    return [_settled(edit) for edit in every]
 
 
 COMPONENTS = {
