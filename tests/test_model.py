@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evomix.mechanisms import library
 from evomix.mechanisms.costs import count_operations
-from evomix.model.dropout import draw_mask, rounded_probability
+from evomix.model.dropout import draw_masks, rounded_probability
 from evomix.model.flops import counted_flops, forward_flops, shell_flops
 from evomix.model.sizes import embedding_parameters, non_embedding_parameters
 from evomix.model.transformer import Transformer, sinusoidal_positions
@@ -92,7 +92,7 @@ def test_head_is_tied_and_shell_is_not_gated() -> None:
 
 def test_dropout_mask_has_the_right_share_and_mean() -> None:
     stream = torch_stream(1, "dropout")
-    mask = draw_mask(torch.Size([501, 1001]), 0.1, stream, torch.float64)
+    mask, another = draw_masks(2, torch.Size([501, 1001]), 0.1, [stream], torch.float64)[0]
     count = mask.numel()
     assert abs(rounded_probability(0.1) - 0.1) < 1e-5
     assert (mask == 0).double().mean().item() == pytest.approx(0.1, abs=5 * (0.09 / count) ** 0.5)
@@ -100,7 +100,7 @@ def test_dropout_mask_has_the_right_share_and_mean() -> None:
     # Neighbouring 16-bit pieces of one 64-bit draw must not be related.
     dropped = (mask.flatten()[: count // 4 * 4] == 0).double().view(-1, 4)
     assert torch.corrcoef(dropped.T).triu(1).abs().max().item() < 5 / (count / 4) ** 0.5
-    assert not torch.equal(mask, draw_mask(mask.shape, 0.1, stream, torch.float64))
+    assert not torch.equal(mask, another)
 
 
 def test_hidden_draws_dropout_from_the_given_stream_only() -> None:

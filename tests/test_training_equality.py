@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.plain_loop import PlainTransformer, train
 from evomix.mechanisms import library
-from evomix.model.dropout import draw_mask
+from evomix.model.dropout import draw_masks
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
@@ -35,7 +35,8 @@ def plain_curve(dtype: torch.dtype, optimisation: Optimisation, batches: list[to
 
     def dropout(x: torch.Tensor) -> torch.Tensor:
         # The plain loop also runs the last token, whose outputs are sliced away: its mask is of no consequence.
-        kept = draw_mask(torch.Size([x.shape[0], x.shape[1] - 1, x.shape[2]]), SHAPE.dropout, stream, x.dtype)
+        shape = torch.Size([x.shape[0], x.shape[1] - 1, x.shape[2]])
+        kept = draw_masks(1, shape, SHAPE.dropout, [stream], x.dtype)[0, 0]
         return x * torch.cat([kept, torch.ones_like(x[:, :1])], 1)
 
     return train(model.to(dtype), optimisation, batches, dropout)

@@ -7,7 +7,7 @@ values scaled by exactly the inverse of the rounded keep probability.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 
@@ -19,20 +19,19 @@ def rounded_probability(probability: float) -> float:
     return round(probability * _LEVELS) / _LEVELS
 
 
-def draw_mask(shape: torch.Size, probability: float, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
-    """Return a mask of 0 (dropped) and 1/keep (kept) of `shape`, on the generator's device."""
-    count = shape.numel()
-    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
-    words.random_(-(2**63), None, generator=generator)
-    levels = words.view(torch.int16)[:count].view(shape)
+def draw_masks(
+    sites: int, shape: torch.Size, probability: float, generators: Sequence[torch.Generator], dtype: torch.dtype
+) -> torch.Tensor:
+    """Return masks (R, sites, *shape) of 0 (dropped) and 1/keep (kept), each run's from its own generator.
+
+    One draw per run serves all dropout sites of a step, in the order in which the model applies them.
+    """
+    count, device = shape.numel(), generators[0].device
+    words = torch.empty((len(generators), sites, (count + 3) // 4), dtype=torch.int64, device=device)
+    for run, generator in enumerate(generators):
+        words[run].random_(-(2**63), None, generator=generator)
+    levels = words.view(torch.int16)[..., :count]
     threshold = round(probability * _LEVELS) - _LEVELS // 2
-    mask = torch.empty(shape, dtype=dtype, device=generator.device)
-    return torch.ge(levels, threshold, out=mask).mul_(1 / (1 - rounded_probability(probability)))
-
-
-def mask_stream(
-    shape: torch.Size, probability: float, generator: torch.Generator, dtype: torch.dtype
-) -> Iterator[torch.Tensor]:
-    """Yield masks without end; one draw per dropout site, in the order in which the model applies them."""
-    while True:
-        yield draw_mask(shape, probability, generator, dtype)
+    masks = torch.empty(levels.shape, dtype=dtype, device=device)
+    torch.ge(levels, threshold, out=masks).mul_(1 / (1 - rounded_probability(probability)))
+    return masks.view(len(generators), sites, *shape)

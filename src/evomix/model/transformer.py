@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from evomix.mechanisms.contract import Mechanism, initialise_mechanism
-from evomix.model.dropout import mask_stream
+from evomix.model.dropout import draw_masks
 from evomix.model.sizes import FFN_MULTIPLE
 from evomix.specs import Architecture
 from evomix.streams import derive, torch_stream
@@ -129,8 +129,13 @@ class Transformer(nn.Module):
         if dropout is None or probability == 0:
             return self(tokens_BT)  # type: ignore[no-any-return]
         shape = torch.Size([*tokens_BT.shape, self.architecture.width])
-        masks = mask_stream(shape, probability, dropout, self.embedding.weight.dtype)
-        return self(tokens_BT, masks)  # type: ignore[no-any-return]
+        masks = draw_masks(self.dropout_sites, shape, probability, [dropout], self.embedding.weight.dtype)
+        return self(tokens_BT, iter(masks[0]))  # type: ignore[no-any-return]
+
+    @property
+    def dropout_sites(self) -> int:
+        """Masks that a forward pass takes: one after the embedding, two in every block."""
+        return 1 + 2 * self.architecture.layers
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the counts {non_embedding, embedding, total, mechanism}; the mechanism's are part of non_embedding."""

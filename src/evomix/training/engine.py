@@ -26,7 +26,7 @@ from evomix.training import checkpoint
 from evomix.training.book import Book
 from evomix.training.finished import MODULE, finished_summary
 from evomix.training.graph import capture
-from evomix.training.inputs import Batches, check_corpus, load_mechanism, open_device, use_threads
+from evomix.training.inputs import Batches, check_corpus, keep_memory, load_mechanism, open_device, use_threads
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
 from evomix.training.trainer import Trainer
@@ -186,6 +186,7 @@ def identity(specs: list[RunSpec], kind: str) -> dict[str, Any]:
 def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
     """Check and open what a run reads; return its trainer, batches and operations per step."""
     use_threads()
+    keep_memory()
     device = open_device(spec.execution.device)
     check_corpus(spec)
     mechanism = load_mechanism(spec)

@@ -24,7 +24,7 @@ import torch
 from torch.func import functional_call, vmap
 
 from evomix.fingerprint import fingerprint
-from evomix.model.dropout import draw_mask
+from evomix.model.dropout import draw_masks
 from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
@@ -84,16 +84,12 @@ class Stack:
         }
 
     def _masks(self, shape: torch.Size) -> list[torch.Tensor]:
-        """Return the masks (R, B, T, D) of every dropout site; each run draws its own in the order it would alone."""
+        """Return the masks (R, B, T, D) of every dropout site; each run draws its own as it would alone."""
         architecture = self.template.architecture
         if architecture.dropout == 0:
             return []
-        sites = 1 + 2 * architecture.layers
-        drawn = [
-            torch.stack([draw_mask(shape, architecture.dropout, stream, self.flat.dtype) for _ in range(sites)])
-            for stream in self.streams
-        ]
-        return list(torch.stack(drawn, 1))
+        masks = draw_masks(self.template.dropout_sites, shape, architecture.dropout, self.streams, self.flat.dtype)
+        return list(masks.unbind(1))
 
     def _hidden(self, tokens_RBT: torch.Tensor) -> torch.Tensor:
         shape = torch.Size([*tokens_RBT.shape[1:], self.template.architecture.width])

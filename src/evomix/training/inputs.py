@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from pathlib import Path
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 THREADS_VARIABLE = "EVOMIX_THREADS"
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Keys of mallopt(3)."""
+
 
 def use_threads() -> int:
     """Set torch's CPU threads from EVOMIX_THREADS (default 1: tiny models gain nothing, and jobs share cores)."""
@@ -29,6 +33,18 @@ def use_threads() -> int:
         raise UserError(f"environment variable {THREADS_VARIABLE} is {text!r}; give a number of threads, 1 or more")
     torch.set_num_threads(int(text))
     return int(text)
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: every step needs the same blocks again, and the kernel would zero each of them.
+
+    Blocks up to 32 MB (glibc's limit) then come from the heap, which is not trimmed. Saves up to a quarter of the CPU
+    time of stacked steps.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def open_device(name: str) -> torch.device:
