@@ -122,7 +122,7 @@ def test_paper_by_hand_from_the_roofline() -> None:
     assert clock.forward_flops(base, 16_384, 128) == 6_962_176
     arithmetic, traffic, launches = clock.step_terms(base, 16_384, 128, 64, clock.GPU)
     assert arithmetic == pytest.approx(3 * 8_192 * 6_962_176 / 316e12)
-    assert launches == pytest.approx((40 + 6 * 200 + 64 * 25) * 2.5e-6)
+    assert launches == pytest.approx((40 + 6 * 200 + 4 * 25) * 2.5e-6)
     group = Trainings("train", 1, "base", 1, 64)
     assert clock.step_seconds(study, group)[0] == pytest.approx(arithmetic + traffic + launches)
     plan = estimate(study, {}, {}, Path("nowhere"))
@@ -152,7 +152,7 @@ def test_model_of_a_step_follows_the_engine(framework: str) -> None:
     model = Transformer(shell, library.load(library.standard(framework)), 1)
     size = config_size(48, 2, 4)
     assert clock.forward_flops(size, 300, 64) == pytest.approx(forward_flops(model)["total"], rel=0.02)
-    assert clock.HEAD_CHUNK == head._CHUNK_ELEMENTS
+    assert {"cpu": clock.CPU.head_chunk, "cuda": clock.GPU.head_chunk} == head._CHUNK_ELEMENTS
 
 
 def config_size(width: int, layers: int, heads: int) -> clock.Size:

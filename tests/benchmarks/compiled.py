@@ -19,6 +19,8 @@ from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import Architecture
 from evomix.training.ensemble import Stack
+from evomix.training.head import head_loss
+from evomix.training.optimizer import AdamW
 
 
 def whole_cpu_seconds() -> float:
@@ -28,40 +30,58 @@ def whole_cpu_seconds() -> float:
 
 
 class Compiled:
-    """The steps of a stack as one compiled graph over its flat memory; dropout is drawn outside."""
+    """The steps of a stack as one compiled graph; dropout is drawn outside."""
 
     def __init__(self, stack: Stack, tokens: torch.Tensor) -> None:
         self.stack = stack
+        optimizer = stack.optimizer
+        self.state = [stack.flat.clone(), optimizer.mean.clone(), optimizer.square.clone()]
         began = whole_cpu_seconds()
-        graph = make_fx(lambda *given: self.compute(*given))(tokens, stack.changing(0), self.masks(tokens))
+        graph = make_fx(lambda *given: self.compute(*given))(*self.state, *self.changing(0, tokens))
         self.operations = len(graph.graph.nodes)
         self.function = torch.compile(graph)
         self.step(0, tokens)
         self.compile_seconds = whole_cpu_seconds() - began
 
-    def masks(self, tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Return the dropout masks of a step."""
+    def changing(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Return what differs from step to step: tokens, coefficients, dropout masks."""
         width = self.stack.template.architecture.width
-        return self.stack._masks(torch.Size([tokens.shape[1], tokens.shape[2] - 1, width]))
+        masks = self.stack._masks(torch.Size([tokens.shape[1], tokens.shape[2] - 1, width]))
+        return tokens, self.stack.changing(step), masks
 
     def compute(
-        self, tokens: torch.Tensor, changing: torch.Tensor, masks: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one step as the stack does, with masks given."""
-        original = self.stack._masks
-        self.stack._masks = lambda shape: masks  # type: ignore[method-assign]
-        try:
-            return self.stack.compute(tokens, changing)
-        finally:
-            self.stack._masks = original  # type: ignore[method-assign]
+        self,
+        flat: torch.Tensor,
+        mean: torch.Tensor,
+        square: torch.Tensor,
+        tokens: torch.Tensor,
+        coefficients: torch.Tensor,
+        masks: list[torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """Return parameters, moments and losses after one step, as a function of its arguments."""
+        stack, memory = self.stack, self.stack.trainers[0].memory
+        flat = flat.detach().requires_grad_()
+        shapes = {name: parameter.shape for name, parameter in stack.template.named_parameters()}
+        stack.parameters = {
+            name: flat[:, offset : offset + shapes[name].numel()].view(-1, *shapes[name])
+            for name, offset in memory.offsets.items()
+        }
+        stack._masks = lambda shape: masks  # type: ignore[method-assign]
+        hidden = stack._hidden(tokens[..., :-1]).unbind()
+        del stack._masks
+        heads = zip(hidden, stack.parameters["embedding.weight"].unbind(), tokens[..., 1:].unbind(), strict=True)
+        losses = torch.stack([head_loss(*head) for head in heads])
+        (gradients,) = torch.autograd.grad(losses.sum(), flat)
+        optimizer = AdamW(flat.detach().clone(), gradients, memory.boundary, stack.optimizer.clip)
+        optimizer.mean, optimizer.square = mean.clone(), square.clone()
+        optimizer.step(coefficients)
+        return [optimizer.parameters, optimizer.mean, optimizer.square, losses.detach()]
 
-    def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one compiled step."""
+    def step(self, step: int, tokens: torch.Tensor) -> torch.Tensor:
+        """Do one compiled step and return the losses (R,)."""
         with torch.no_grad():  # the graph holds its own backward pass
-            result: tuple[torch.Tensor, torch.Tensor] = self.function(
-                tokens, self.stack.changing(step), self.masks(tokens)
-            )
-        return result
+            *self.state, losses = self.function(*self.state, *self.changing(step, tokens))
+        return losses
 
 
 def row(name: str, mechanism: type[Mechanism], architecture: Architecture, runs: int, pairs: int) -> str:
@@ -72,7 +92,7 @@ def row(name: str, mechanism: type[Mechanism], architecture: Architecture, runs:
     compiled = Compiled(Stack(trainers(mechanism, architecture, runs)), tokens)
     reference = Stack(trainers(mechanism, architecture, runs))
     reference.step(0, tokens)
-    difference = (reference.step(1, tokens)[0] - compiled.step(1, tokens)[0]).abs().max().item()
+    difference = (reference.step(1, tokens)[0] - compiled.step(1, tokens)).abs().max().item()
 
     def one_after_another() -> None:
         for run, trainer in enumerate(alone):

@@ -19,9 +19,6 @@ from evomix.model.sizes import embedding_parameters, non_embedding_parameters
 from evomix.plan.work import Trainings
 from evomix.settings import Size
 
-HEAD_CHUNK = 2**21
-"""Logits alive at once, as in evomix.training.head, which would import torch."""
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -34,6 +31,8 @@ class Machine:
     latency: float
     bytes_per_number: int
     start: float
+    head_chunk: int
+    """Logits alive at once, as in evomix.training.head, which would import torch."""
     source: str
 
     @property
@@ -48,11 +47,11 @@ class Machine:
 
 
 GPU = Machine(
-    "one H100 or H200 in bfloat16", 790e12, 0.4, 4.3e12, 2.5e-6, 2, 15.0,
+    "one H100 or H200 in bfloat16", 790e12, 0.4, 4.3e12, 2.5e-6, 2, 15.0, 2**25,
     "peak and bandwidth measured on an H200; share and latency assumed for whole-step graphs, not measured",
 )  # fmt: skip
 CPU = Machine(
-    "one CPU core in float32", 43e9, 1.0, 2e11, 9e-6, 4, 3.0,
+    "one CPU core in float32", 43e9, 1.0, 2e11, 9e-6, 4, 3.0, 2**21,
     "rate and latency fitted to 132 trainings of the demo, half of them within 20 %; bandwidth of a cache assumed",
 )  # fmt: skip
 JOB_SECONDS = 1.5
@@ -77,7 +76,7 @@ def step_terms(size: Size, vocabulary: int, tokens: int, batch: float, device: M
     numbers = 3 * size.layers * (40 * size.width + 6 * size.heads * tokens) + 6 * vocabulary
     parameters = non_embedding_parameters(size.width, size.layers) + embedding_parameters(size.width, vocabulary)
     traffic = (rows * numbers * device.bytes_per_number + 36 * parameters) / device.bandwidth
-    operations = 40 + 200 * size.layers + 25 * ceil(rows * vocabulary / HEAD_CHUNK)
+    operations = 40 + 200 * size.layers + 25 * ceil(rows * vocabulary / device.head_chunk)
     return arithmetic, traffic, operations * device.latency
 
 
