@@ -25,6 +25,7 @@ include: "workflow/rules/scaling.smk"
 include: "workflow/rules/validation.smk"
 include: "workflow/rules/comparison.smk"
 include: "workflow/rules/ablation.smk"
+include: "workflow/rules/probes.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
@@ -38,3 +39,4 @@ rule all:
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
         "<results>/comparison/frameworks.json",
         ablations(),
+        expand("<results>/probes/{framework}.json", framework=study.frameworks),

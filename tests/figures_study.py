@@ -20,6 +20,7 @@ from evomix.statistics.validation import validate
 from evomix.streams import numpy_stream
 from evomix.tuning.choice import choose
 from evomix.tuning.design import design
+from probes_study import write_probes
 
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
 SIZES = {"tiny": 13_000, "small": 52_000, "medium": 208_000}
@@ -295,6 +296,7 @@ def write_study(root: Path) -> None:
         write_certificates(root, framework)
         write_tuning(root, framework)
         write_matrices(root, framework)
+        write_probes(root, framework, SEEDS, HOSTILE)
         for arm in ("guided", "random"):
             write_search(root, framework, arm)
     write_analysis(root)

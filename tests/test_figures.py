@@ -52,6 +52,12 @@ def config() -> Config:
             "scaling": {"sizes": ["tiny", "small", "medium"], "seeds": list(SEEDS)},
             "validation": {"size": VALIDATION_SIZE, "seeds": list(SEEDS)},
             "gallery": {"size": "small", "steps": 100},
+            "probes": {
+                "steps": 9,
+                "warmup_steps": 1,
+                "evaluate_every": 3,
+                "tasks": [{"task": "parity", "lengths": [8]}],
+            },
         }
     )
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from evomix.commands import ablation, analysis, corpus, evolution, plan, training
+from evomix.commands import ablation, analysis, corpus, evolution, plan, probes, training
 from evomix.errors import UserError
 
 app = typer.Typer(
@@ -44,6 +44,10 @@ for command in (
     training.write_member_spec,
     training.tabulate_gallery,
     evolution.rescore,
+    probes.write_probe_data,
+    probes.run_probes,
+    probes.read_lengths,
+    probes.summarise_probes,
     analysis.fit_scaling_law,
     analysis.validate,
     analysis.compare_frameworks,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from evomix.errors import UserError
 from evomix.mechanisms.members import require_members
+from evomix.probes.settings import Probes
 from evomix.settings import (
     Ablation,
     Corpus,
@@ -44,6 +45,7 @@ class Config(Settings):
     validation: Validation = Field(description="paired validation")
     ablation: Ablation = Field(default_factory=lambda: Ablation(), description="edit by edit, what evolved")
     gallery: Gallery = Field(description="table of the expert mechanisms")
+    probes: Probes = Field(description="probes beyond the loss on text")
     sandbox: Sandbox = Field(default_factory=lambda: Sandbox(), description="containment of candidate code")
     costs: Costs = Field(default_factory=lambda: Costs(), description="energy and dollars, in plan and report only")
 

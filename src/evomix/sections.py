@@ -47,6 +47,7 @@ def sections(config: Config) -> dict[str, str]:
             "policy": config.tuning.policy,
             "preset": config.preset,
         },
+        "probes": config.probes.model_dump(mode="json"),
         "gallery": config.gallery.model_dump(mode="json"),
         "costs": config.costs.model_dump(mode="json"),
         "calibration": {"studies": config.validation.calibration_studies},

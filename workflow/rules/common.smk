@@ -199,6 +199,7 @@ def report_inputs():
         *ablations(),
         *expand("<results>/validation/{framework}.json", framework=frameworks),
         *expand("<results>/scaling/{framework}.json", framework=frameworks),
+        *expand("<results>/probes/{framework}.json", framework=frameworks),
         *(
             f"<results>/rescoring/{framework}/{candidate}.json"
             for framework, (_, candidate) in PAIRS.items()

@@ -1,6 +1,7 @@
 """Packed tokens: every shard is one memory-mapped stream of little-endian uint16, end-of-text after every document.
 
-Packing wastes no position on padding, so no loss is ever computed on padding. Legend: n rows, T sequence length.
+Packing wastes no position on padding, so no loss is ever computed on padding. The shards of a probe hold inputs and
+answers instead of text (`evomix.probes`). Legend: n rows, T sequence length.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from evomix.corpus.documents import SHARDS
 from evomix.errors import UserError
 
 DTYPE = np.dtype("<u2")
+IGNORED = 65_535
+"""Target in a probe's shard at which nothing is asked; no vocabulary has that many tokens."""
 _DOCUMENTS_PER_BATCH = 512
 _TOKENS_PER_BLOCK = 1 << 24
 
@@ -69,7 +73,7 @@ def encode(tokenizer: Path, documents: Path, output: Path) -> None:
     )
 
 
-def _open(folder: Path, shard: str) -> tuple[dict[str, int | str], npt.NDArray[np.uint16]]:
+def _open(folder: Path, shard: str) -> tuple[dict[str, Any], npt.NDArray[np.uint16]]:
     """Return a shard's manifest and its memory-mapped tokens after the cheap check (the size)."""
     path = Path(folder) / f"{shard}.bin"
     manifest = read_json(path.with_suffix(".json"), "shard")
@@ -128,22 +132,29 @@ def _entropy(folder: Path) -> float:
 
 
 class TokenRows:
-    """The rows of a shard: windows of T+1 tokens (T inputs, T targets) at stride T, so every token is a target once."""
+    """The rows of a shard: windows of T+1 tokens (T inputs, T targets) at stride T, so every token is a target once.
+
+    A shard whose manifest says `lengths` is a probe's: its rows are T inputs and then T answers, T the longest length.
+    """
 
     def __init__(self, folder: Path, shard: str, sequence_length: int) -> None:
         """Open a shard; UserError when it is missing, of the wrong size, or shorter than one row."""
         manifest, self.stream = _open(folder, shard)
-        self.sequence_length = sequence_length
+        self.lengths: list[int] = manifest.get("lengths", [sequence_length])
+        self.answers = "lengths" in manifest
+        self.sequence_length = self.lengths[-1]
+        self.width = 2 * self.sequence_length if self.answers else sequence_length + 1
+        self.stride = 2 * self.sequence_length if self.answers else sequence_length
         self.tokens = int(manifest["tokens"])
         self.bytes = int(manifest["bytes"])
         if not len(self):
             raise UserError(
                 f"the corpus is too small for the split: shard {shard} has {self.tokens} tokens, a row needs "
-                f"{sequence_length + 1}; give more text or a smaller corpus.sequence_length"
+                f"{self.width}; give more text or a smaller corpus.sequence_length"
             )
 
     def __len__(self) -> int:
-        return (self.tokens - 1) // self.sequence_length
+        return (self.tokens - self.width) // self.stride + 1
 
     @property
     def tokens_per_byte(self) -> float:
@@ -151,9 +162,9 @@ class TokenRows:
         return self.tokens / self.bytes
 
     def read(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Return rows `indices` (n,) as int64 (n, T+1)."""
+        """Return rows `indices` (n,) as int64 (n, width)."""
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
             raise IndexError(f"row outside 0..{len(self) - 1}")
-        starts = np.asarray(indices, dtype=np.int64)[:, None] * self.sequence_length
-        rows: npt.NDArray[np.int64] = self.stream[starts + np.arange(self.sequence_length + 1)].astype(np.int64)
+        starts = np.asarray(indices, dtype=np.int64)[:, None] * self.stride
+        rows: npt.NDArray[np.int64] = self.stream[starts + np.arange(self.width)].astype(np.int64)
         return rows

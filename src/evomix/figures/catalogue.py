@@ -52,7 +52,7 @@ class Entry:
 _SECTION = Input("config/validation.json")
 _VALIDATION = (_SECTION, Input("validation/{framework}.json"), Input(_SUMMARY, "validation"))
 
-SEARCH, COMPARISON, MECHANISM, TUNING = "Search", "Comparison", "Mechanism", "Tuning"
+SEARCH, COMPARISON, MECHANISM, TUNING, PROBES = "Search", "Comparison", "Mechanism", "Tuning", "Probes"
 
 CATALOGUE: tuple[Entry, ...] = (
     Entry(
@@ -152,6 +152,24 @@ CATALOGUE: tuple[Entry, ...] = (
         MECHANISM,
         True,
         (Input("mixing/{framework}/{variant}.safetensors"),),
+    ),
+    Entry(
+        "probes",
+        "Abilities beyond the loss",
+        "A variant has an ability where its dots leave the bar of chance; the variants differ in it only where their "
+        "intervals part, and two variants at chance are not alike but untested.",
+        PROBES,
+        True,
+        (Input("probes/{framework}.json"),),
+    ),
+    Entry(
+        "length_generalisation",
+        "Contexts longer than trained",
+        "A variant carries beyond its trained length where its loss stays level or falls to the right of the dotted "
+        "line; the steps on the right show at which positions it breaks.",
+        PROBES,
+        True,
+        (Input("probes/{framework}.json"),),
     ),
     Entry(
         "comparison",

@@ -21,7 +21,7 @@ LARGEST_DATA = 100_000
 """Characters of a figure's CSV that the report carries; a larger one is named and lies beside the figure."""
 _AXES = 'id="axes_1"'
 """What the SVG of every figure holds that draws something."""
-_GROUPS = (catalogue.COMPARISON, catalogue.SEARCH, catalogue.MECHANISM, catalogue.TUNING)
+_GROUPS = (catalogue.COMPARISON, catalogue.PROBES, catalogue.SEARCH, catalogue.MECHANISM, catalogue.TUNING)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class FrameworkPage:
     warnings: list[str]
     groups: list[tuple[str, list[Drawing]]]
     remarks: list[str]
+    probes: list[str]
     edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
@@ -169,6 +170,12 @@ def _remarks(results: Results, framework: str, found: dict[str, Any]) -> list[st
     return remarks
 
 
+def _probes(results: Results, framework: str) -> list[str]:
+    """Return what the probes say, a sentence per task."""
+    found = results.json(f"probes/{framework}.json") or {"order": []}
+    return [found["tasks"][name]["sentence"] for name in found["order"]]
+
+
 def framework_page(results: Results, framework: str, own: list[Table]) -> FrameworkPage:
     """Gather everything about one framework; `own` are the study's tables, filtered here."""
     found = results.json(f"validation/{framework}.json")
@@ -184,6 +191,7 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         warnings=found["warnings"] if found else [],
         groups=_groups(results, framework),
         remarks=_remarks(results, framework, found or {}),
+        probes=_probes(results, framework),
         edits=_edits(results, framework),
         difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
@@ -200,6 +208,7 @@ def _missing(results: Results, frameworks: list[str]) -> list[str]:
             "the evolved mechanism": [f"mechanisms/{framework}/evolved.py"],
             "the scaling law": [f"scaling/{framework}.json"],
             "the paired validation": [f"validation/{framework}.json"],
+            "the probes": [f"probes/{framework}.json"],
         }
         absent = [phase for phase, files in phases.items() if any(results.text(file) is None for file in files)]
         undrawn = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from evomix.artifacts import write_text
 from evomix.errors import UserError
 from evomix.figures.tree import Results
-from evomix.report import ablation, costs, search_tables, tables
+from evomix.report import ablation, costs, probe_tables, search_tables, tables
 from evomix.report.render import page
 from evomix.report.table import Table
 
@@ -22,6 +22,8 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "tuning": tables.tuning,
     "certificates": tables.certificates,
     "ablation": ablation.ablation,
+    "probes": probe_tables.probes,
+    "length_generalisation": probe_tables.length_generalisation,
     "calibration": tables.calibration,
     "gallery": costs.gallery,
     "costs": costs.costs,
@@ -30,7 +32,15 @@ TABLES: dict[str, Callable[[Results], Table]] = {
 }
 """Name: function that collects the table from a results folder."""
 
-PER_FRAMEWORK = {"per_seed", "ablation", "finalists", "candidates", "certificates"}
+PER_FRAMEWORK = {
+    "per_seed",
+    "probes",
+    "length_generalisation",
+    "ablation",
+    "finalists",
+    "candidates",
+    "certificates",
+}
 """Tables that the report splits and shows inside each framework's section."""
 
 

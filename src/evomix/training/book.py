@@ -21,10 +21,10 @@ from evomix.fingerprint import fingerprint
 from evomix.model.flops import counted_flops, forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, spec_digest
+from evomix.training.exams import open_exam
 from evomix.training.finished import MODULE
 from evomix.training.record import Record
 from evomix.training.schedule import learning_rate
-from evomix.training.scoring import measure, subset_rows, summarise
 
 
 class Book:
@@ -32,8 +32,8 @@ class Book:
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
         self.spec, self.folder = spec, Path(folder)
-        self.rows = TokenRows(Path(spec.corpus.folder), spec.measurement.shard, spec.architecture.sequence_length)
-        self.subset = subset_rows(len(self.rows), spec.measurement.rows)
+        rows = TokenRows(Path(spec.corpus.folder), spec.measurement.shard, spec.architecture.sequence_length)
+        self.exam = open_exam(rows, spec.measurement.rows, spec.execution.precision)
         self.record = Record(spec.optimisation.steps)
         self.evaluation_seconds = 0.0
 
@@ -53,23 +53,21 @@ class Book:
         if self.record.diverged:
             return
         began = time.monotonic()
-        losses = measure(model, self.rows, self.subset, self.spec.execution.precision)
-        self.record.add_evaluation(float(losses.mean()))
+        self.record.add_evaluation(self.exam.point(model, self.record.finished))
         self.evaluation_seconds += time.monotonic() - began
 
     def finish(self, model: Transformer, times: dict[str, Any]) -> None:
-        """Measure the final loss on the whole shard and write all results, the summary last.
+        """Hold the final exam on the whole shard and write all results, the summary last.
 
         `times` go to timing.json, with the throughput added.
         """
         record = self.record
-        losses = torch.full((1,), float("nan"), dtype=torch.float64)
+        marks: dict[str, Any] = {"loss": None, "bits_per_byte": None}
         if not record.diverged:
-            every_row = np.arange(len(self.rows), dtype=np.int64)
-            losses = measure(model, self.rows, every_row, self.spec.execution.precision)
-            if not bool(losses.isfinite().all()):
+            marks = self.exam.final(model)
+            if marks["loss"] is None:
                 record.reason = "final held-out loss was not finite"
-        summary = self.summary(model, losses)
+        summary = self.summary(model, marks)
         weights = {key: value.cpu().contiguous().clone() for key, value in model.state_dict().items()}
         with atomic_path(self.folder / "model.safetensors") as temporary:
             save_file(weights, temporary)
@@ -77,10 +75,9 @@ class Book:
         write_json(self.folder / "timing.json", "timing", self.times(times))
         write_json(self.folder / "summary.json", "training", summary)
 
-    def summary(self, model: Transformer, losses: torch.Tensor) -> dict[str, Any]:
-        """Return the run's result from its final row losses (n,)."""
+    def summary(self, model: Transformer, marks: dict[str, Any]) -> dict[str, Any]:
+        """Return the run's result from its final marks."""
         spec, record = self.spec, self.record
-        final = summarise(losses, self.rows)
         flops = forward_flops(model)
         return {
             "framework": spec.framework,
@@ -90,8 +87,7 @@ class Book:
             "spec_digest": spec_digest(spec),
             "status": "diverged" if record.diverged else "finished",
             "reason": record.reason,
-            "loss": None if record.diverged else final["loss"],
-            "bits_per_byte": None if record.diverged else final["bits_per_byte"],
+            **marks,
             "shard": spec.measurement.shard,
             "steps": record.finished,
             "loss_at_start": record.loss_at_start,
@@ -121,9 +117,14 @@ class Book:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must carry besides tensors."""
-        return {"record": self.record.state(), "evaluation_seconds": self.evaluation_seconds}
+        return {
+            "record": self.record.state(),
+            "exam": self.exam.state(),
+            "evaluation_seconds": self.evaluation_seconds,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self.record = Record.from_state(state["record"])
+        self.exam.load_state(state["exam"])
         self.evaluation_seconds = state["evaluation_seconds"]

@@ -49,12 +49,11 @@ def train_all_contained(runs: Sequence[tuple[RunSpec, Path]], *, stack: bool = T
 
 
 def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
-    """Return what runs need of the corpus: the training shard and the one they are measured on, nothing more."""
-    folder = Path(runs[0][0].corpus.folder)
-    shards = {"train", *(spec.measurement.shard for spec, _ in runs)}
+    """Return what runs need of their corpora: the training shard and the one they are measured on, nothing more."""
+    wanted = {(spec.corpus.folder, shard) for spec, _ in runs for shard in ("train", spec.measurement.shard)}
     return [
-        folder / "stats.json",
-        *(folder / f"{shard}.{kind}" for shard in sorted(shards) for kind in ("bin", "json")),
+        *(Path(folder) / "stats.json" for folder in sorted({folder for folder, _ in wanted})),
+        *(Path(folder) / f"{shard}.{kind}" for folder, shard in sorted(wanted) for kind in ("bin", "json")),
     ]
 
 

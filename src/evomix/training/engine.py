@@ -27,6 +27,7 @@ from evomix.training.book import Book
 from evomix.training.finished import MODULE, finished_summary
 from evomix.training.graph import capture
 from evomix.training.inputs import Batches, check_corpus, keep_memory, load_mechanism, open_device, use_threads
+from evomix.training.objective import objective_of
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
 from evomix.training.trainer import Trainer
@@ -44,7 +45,7 @@ class Stepper(Protocol):
     """What moves the weights of one run (`Trainer`) or of R stacked runs (`ensemble.Stack`)."""
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one step on tokens (B, T+1) or (R, B, T+1); return losses and gradient norms, 0-d or (R,)."""
+        """Do one step on rows (B, …) or (R, B, …); return losses and gradient norms, 0-d or (R,)."""
 
     def model_of(self, run: int) -> Transformer:
         """Return a model with the current weights of a run, good until the next call."""
@@ -194,7 +195,7 @@ def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
     batches = Batches(rows, spec.optimisation.batch_size, spec.seed, device)
     torch.manual_seed(derive(spec.seed, "global"))
     model = Transformer(spec.architecture, mechanism, spec.seed).to(device)
-    trainer = Trainer(model, spec.optimisation, spec.execution, spec.seed)
+    trainer = Trainer(model, spec.optimisation, spec.execution, spec.seed, objective_of(rows))
     dispatches = trainer.count_dispatches(batches.read(0))
     if dispatches > MANY_DISPATCHES:
         logger.warning(

@@ -33,7 +33,6 @@ from evomix.training.book import Book
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
 from evomix.training.graph import capture
-from evomix.training.head import head_loss
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
 from evomix.training.preemption import watch_termination
@@ -62,7 +61,7 @@ class Stack:
         warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
         self.trainers, self.template = trainers, first.model
         self.optimisations = [trainer.optimisation for trainer in trainers]
-        self.bfloat16, self.device = first.bfloat16, first.device
+        self.bfloat16, self.device, self.objective = first.bfloat16, first.device, first.objective
         self.streams = [trainer.dropout for trainer in trainers]
         memory = first.memory
         self.flat = torch.stack([trainer.memory.parameters for trainer in trainers])
@@ -109,7 +108,7 @@ class Stack:
         return hidden
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do step `step` (0-based) on tokens (R, B, T+1); return losses and gradient norms (R,) without waiting."""
+        """Do step `step` (0-based) on rows (R, B, …); return losses and gradient norms (R,) without waiting."""
         return self.compute(tokens, self.changing(step))
 
     def changing(self, step: int) -> torch.Tensor:
@@ -123,11 +122,12 @@ class Stack:
     def compute(self, tokens: torch.Tensor, changing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do the device work of one step with the given coefficients."""
         self.gradients.zero_()
+        inputs_RBT, targets_RBT = self.objective.split(tokens)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            hidden_RBTD = self._hidden(tokens[..., :-1])
+            hidden_RBTD = self._hidden(inputs_RBT)
             weight_RVD = self.parameters["embedding.weight"]
-            pairs = zip(hidden_RBTD.unbind(), weight_RVD.unbind(), tokens[..., 1:].unbind(), strict=True)
-            losses = torch.stack([head_loss(hidden, weight, targets) for hidden, weight, targets in pairs])
+            parts = zip(hidden_RBTD.unbind(), weight_RVD.unbind(), targets_RBT.unbind(), strict=True)
+            losses = torch.stack([self.objective.loss(*part) for part in parts])
         losses.sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach(), self.optimizer.step(changing).squeeze(-1)
 

@@ -95,8 +95,8 @@ def head_loss(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: tor
 
 
 @torch.no_grad()
-def row_losses(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-    """Return the mean loss of every row (B,) in nats per token, in float64, without gradients."""
+def token_losses(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Return the loss of every token (B, T) in nats, in float64, without gradients."""
     dtype = _autocast_dtype(hidden_BTD)
     hidden_ND, targets_N = hidden_BTD.flatten(0, -2).to(dtype), targets_BT.flatten()
     weight_VD = weight_VD.to(dtype)
@@ -105,4 +105,9 @@ def row_losses(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: to
             _probabilities(_product(hidden_ND[chunk], weight_VD), targets_N[chunk, None])[1]
             for chunk in _chunks(len(hidden_ND), weight_VD)
         ]
-    return torch.cat(losses).double().view(targets_BT.shape).mean(-1)
+    return torch.cat(losses).double().view(targets_BT.shape)
+
+
+def row_losses(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss of every row (B,) in nats per token, in float64, without gradients."""
+    return token_losses(hidden_BTD, weight_VD, targets_BT).mean(-1)

@@ -95,11 +95,10 @@ class Batches:
         if device.type != "cpu":
             # torch has few operations on uint16; the bits travel as int16.
             stream = torch.from_numpy(np.asarray(rows.stream).view(np.int16).copy()).to(device)
-            length = rows.sequence_length
-            self._windows = stream.as_strided((len(rows), length + 1), (length, 1))
+            self._windows = stream.as_strided((len(rows), rows.width), (rows.stride, 1))
 
     def read(self, step: int) -> torch.Tensor:
-        """Return the tokens (B, T+1) of a step as int64 on the device."""
+        """Return the rows (B, width) of a step as int64 on the device."""
         indices = batch_indices(len(self.rows), self.batch_size, self.seed, step)
         if self._windows is None:
             return torch.from_numpy(self.rows.read(indices))
@@ -107,7 +106,7 @@ class Batches:
         return self.gather(chosen)
 
     def gather(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return rows `indices` (B,) of the resident stream as int64 (B, T+1)."""
+        """Return rows `indices` (B,) of the resident stream as int64 (B, width)."""
         if self._windows is None:
             return torch.from_numpy(self.rows.read(indices.numpy()))
         return self._windows[indices].to(torch.int64) & 0xFFFF

@@ -11,7 +11,7 @@ from evomix.errors import UserError
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
-from evomix.training.head import head_loss
+from evomix.training.objective import TEXT, Objective
 from evomix.training.optimizer import AdamW, FlatMemory, coefficients
 
 
@@ -35,8 +35,16 @@ class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class Trainer:
     """Trains `model` step by step; exact to the bit when stopped and resumed through `tensors` and `load_tensors`."""
 
-    def __init__(self, model: Transformer, optimisation: Optimisation, execution: Execution, seed: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        optimisation: Optimisation,
+        execution: Execution,
+        seed: int,
+        objective: Objective = TEXT,
+    ) -> None:
         self.model = model
+        self.objective = objective
         self.optimisation = optimisation
         self.device = model.embedding.weight.device
         self.memory = memory = FlatMemory(model)
@@ -46,16 +54,17 @@ class Trainer:
         self.dropout = torch_stream(seed, "dropout", device=self.device.type)
 
     def gradients(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Fill the gradients for a batch of tokens (B, T+1) and return its mean loss (0-d, on the device)."""
+        """Fill the gradients for a batch of rows (B, …) and return its mean loss (0-d, on the device)."""
         self.memory.gradients.zero_()
+        inputs, targets = self.objective.split(tokens)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            hidden = self.model.hidden(tokens[:, :-1], self.dropout)
-            loss = head_loss(hidden, self.model.embedding.weight, tokens[:, 1:])
+            hidden = self.model.hidden(inputs, self.dropout)
+            loss = self.objective.loss(hidden, self.model.embedding.weight, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do step `step` (0-based) on tokens (B, T+1); return loss and gradient norm (0-d tensors) without waiting."""
+        """Do step `step` (0-based) on rows (B, …); return loss and gradient norm (0-d tensors) without waiting."""
         return self.compute(tokens, self.changing(step))
 
     def changing(self, step: int) -> torch.Tensor:
