@@ -177,3 +177,14 @@ def files(folder: Path) -> dict[str, bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     commit = re.compile(rb'"commit": "[^"]*"')
     return {str(path.relative_to(folder)): commit.sub(b'"commit": ""', path.read_bytes()) for path in paths}
+
+
+def judged(tmp_path: Path, **judges: Any) -> dict[str, Any]:
+    """Evaluate the standard's text as a candidate under misbehaving judges."""
+    search = Search(tmp_path / "search")
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(standard("coefficient_dynamics").read_text())
+    baseline = search.root / "baseline" / "evaluation.json"
+    return evaluate.evaluate(
+        search.spec, candidate, baseline, tmp_path / "slot", **{"train": train, "gate": gate, **judges}
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evolution_study import FRAMEWORKS, Search, files, search_spec, standard, train
+from evolution_study import FRAMEWORKS, Search, files, gate, judged, search_spec, standard, train
 from evomix.artifacts import read_json
 from evomix.errors import UserError
 from evomix.evolution import freeze, tell
@@ -22,10 +22,6 @@ from evomix.settings import Framework, Proposing
 from evomix.specs import RunSpec
 
 HERE = Path(__file__).resolve().parent
-
-
-def accept(path: Path) -> dict[str, Any]:
-    return {"accepted": True, "checks": []}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -58,6 +54,11 @@ def test_random_arm_end_to_end(tmp_path: Path, framework: Framework) -> None:
             assert node["diff_to_standard"]
     assert nodes[lineage["best_path"][0]]["kind"] == "seed"
     assert (search.home / "lineage.mmd").read_text().startswith("flowchart LR")
+    readable = (search.home / "lineage.md").read_text()
+    assert [line.split(":")[0] for line in readable.splitlines() if line.startswith("## ")] == [
+        f"## No. {number}" for number in range(1, 16)
+    ]
+    assert readable.count("    --- parent") == readable.count("    --- standard") == 15
 
 
 SCRIPT = """
@@ -167,15 +168,6 @@ def test_mostly_nan_stops(tmp_path: Path) -> None:
     assert search.state(2)["invalid_in_a_row"] == 0
 
 
-def judged(tmp_path: Path, **judges: Any) -> dict[str, Any]:
-    """Evaluate the standard's text as a candidate under misbehaving judges."""
-    search = Search(tmp_path / "search")
-    candidate = tmp_path / "candidate.py"
-    candidate.write_text(standard("coefficient_dynamics").read_text())
-    baseline = search.root / "baseline" / "evaluation.json"
-    return evaluate(search.spec, candidate, baseline, tmp_path / "slot", **{"train": train, "gate": accept, **judges})
-
-
 def test_misbehaving_candidates_become_records(tmp_path: Path) -> None:
     """Raising, diverging, refused and silent candidates: a status and a reason without paths or addresses."""
 
@@ -250,7 +242,7 @@ def test_hopeless_candidates_stop_after_the_small_size(tmp_path: Path) -> None:
 def test_baseline_needs_every_seed_and_shard(tmp_path: Path) -> None:
     search = Search(tmp_path)
     baseline, candidate = search.root / "baseline" / "evaluation.json", standard("coefficient_dynamics")
-    judges: dict[str, Any] = {"train": train, "gate": accept}
+    judges: dict[str, Any] = {"train": train, "gate": gate}
     with pytest.raises(UserError, match="does not cover seed 99"):
         evaluate(search_spec("coefficient_dynamics", [99]), candidate, baseline, tmp_path / "x", **judges)
     with pytest.raises(UserError, match="does not cover shard selection"):
@@ -278,7 +270,7 @@ def test_finalists_are_measured_on_fresh_ground(tmp_path: Path) -> None:
             search.root / "baseline" / "evaluation.json",
             tmp_path / "x",
             train=train,
-            gate=accept,
+            gate=gate,
         )
 
 

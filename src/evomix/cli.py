@@ -12,6 +12,7 @@ import typer
 
 from evomix.commands import ablation, analysis, corpus, evolution, plan, probes, training
 from evomix.errors import UserError
+from evomix.settings import KEY_VARIABLE
 
 app = typer.Typer(
     help="Evolve sequence mixers, train them at full length, and judge them with honest statistics.",
@@ -68,8 +69,20 @@ for command in (
 app.command(hidden=True)(training.train_worker)
 
 
+def _forget_key() -> None:
+    """Start again without the language model's key, unless this command is the one that needs it.
+
+    A workflow hands its whole environment to every job. Removing a variable is not enough: other processes read the
+    environment that a process was started with.
+    """
+    if KEY_VARIABLE in os.environ and sys.argv[1:2] != ["propose"]:
+        rest = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], rest)
+
+
 def main() -> None:
     """Run the command line; a UserError becomes one sentence on stderr and exit status 2."""
+    _forget_key()
     try:
         app()
     except UserError as error:

@@ -107,6 +107,10 @@ class Tuning(Settings):
     batch_sizes: list[int] = Field([32, 64, 128], min_length=1, description="choices")
 
 
+KEY_VARIABLE = "EVOMIX_API_KEY"
+"""Environment variable that holds the language model's key where there is no key file."""
+
+
 class Llm(Settings):
     """The language model behind arms `guided` and `best_of_n` (any OpenAI-compatible endpoint)."""
 

@@ -220,6 +220,7 @@ rule summarise_search:
         history="<results>/evolution/{framework}/{arm}/history.parquet",
         lineage="<results>/evolution/{framework}/{arm}/lineage.json",
         diagram="<results>/evolution/{framework}/{arm}/lineage.mmd",
+        readable="<results>/evolution/{framework}/{arm}/lineage.md",
     log:
         "<logs>/evolution/{framework}/{arm}/summarise_search.log",
     localrule: True

@@ -154,7 +154,7 @@ Tell = Annotated[Path, typer.Option("--tell", help="tell.json of the last wave")
 
 
 def summarise_search(evaluations: list[Path], tell: Tell, output: Output) -> None:
-    """Write history.parquet, lineage.json and lineage.mmd of an arm, in the folder of OUTPUT."""
+    """Write history.parquet and lineage.{json,mmd,md} of an arm, in the folder of OUTPUT."""
     from evomix.evolution import lineage
 
     lineage.summarise(tell, evaluations, output.parent)

@@ -18,7 +18,7 @@ DRAWN = 12
 
 
 def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
-    """Write output/{history.parquet,lineage.json,lineage.mmd} from the last tell.json and all slots' evaluations."""
+    """Write output/history.parquet and output/lineage.{json,mmd,md} from the last tell.json and all evaluations."""
     state = read_json(tell, "tell")
     slots = sorted((read_slot(path) for path in evaluations), key=lambda item: (item.wave, item.slot))
     standard = slots[0].evaluation["standard"]
@@ -34,6 +34,7 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
     }
     write_json(output / "lineage.json", "lineage", record)
     write_text(output / "lineage.mmd", _mermaid(nodes, record["best_path"]))
+    write_text(output / "lineage.md", _readable(state, nodes))
 
 
 def _seed_fitness(state: dict[str, Any], standard: dict[str, float]) -> dict[str, float]:
@@ -98,6 +99,29 @@ def _nodes(
             | {"diff_to_standard": _diff(original, item.source, "standard")}
         )
     return nodes
+
+
+def _readable(state: dict[str, Any], nodes: list[dict[str, Any]]) -> str:
+    """Return every candidate as a section for people: origin, change, outcome, both diffs. Its text stays inert."""
+    labels = {node["id"]: node["label"] if node["kind"] == "seed" else f"no. {node['label']}" for node in nodes}
+    lines = [f"# Candidates of {state['framework']}, arm {state['arm']}", ""]
+    for node in nodes:
+        if node["kind"] == "seed":
+            continue
+        outcome = node["status"] if node["fitness"] is None else f"{node['status']}, fitness {node['fitness']:.5f}"
+        why = f", by check {node['check']}: {node['reason']}" if node["reason"] else ""
+        lines += [f"## No. {node['label']}: {outcome}", ""]
+        change = _quoted(f"{node['changes'] or 'not described'}{why}")
+        lines += [f"From {labels.get(node['parent'], 'a seed')} by `{node['patch']}`: {change}", ""]
+        for name in ("parent", "standard"):
+            lines += [f"Against its {name}:" if name == "parent" else "Against the standard:", ""]
+            lines += [f"    {line}" for line in node[f"diff_to_{name}"].splitlines()] + [""]
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Return a text on one line without what Markdown or HTML would act on."""
+    return " ".join("".join(mark if mark not in "<>&[]`*_|" else " " for mark in text).split(" "))
 
 
 def _diff(old: str, new: str, name: str) -> str:

@@ -18,14 +18,13 @@ from evomix.artifacts import read_text
 from evomix.errors import UserError
 from evomix.evolution.openevolve_adapter.models import CallError, Reply, call_model
 from evomix.evolution.proposers.conversation import Call, Conversation, ResponseStore
-from evomix.settings import Llm
+from evomix.settings import KEY_VARIABLE, Llm
 from evomix.specs import SearchSpec
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds before the first retry, which double with every further one, and their limit."""
 PERMANENT = (400, 401, 403, 404, 405, 413, 422)
 """HTTP statuses that another try cannot mend."""
-ENVIRONMENT = "EVOMIX_API_KEY"
 
 
 class OpenAI(Conversation):
@@ -102,7 +101,7 @@ def read_key(llm: Llm) -> str:
         if not key:
             raise UserError(f"the key file {path} is empty; write the key into it")
         return key
-    key = os.environ.get(ENVIRONMENT, "").strip()
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and (urlparse(llm.api_base).hostname or "").endswith("openai.com"):
-        raise UserError(f"no key: write it into {path} (chmod 600) or set {ENVIRONMENT}")
+        raise UserError(f"no key: write it into {path} (chmod 600) or set {KEY_VARIABLE}")
     return key or "none"
