@@ -78,16 +78,25 @@ def _resources(package: str) -> str:
 
 
 @functools.cache
-def fingerprint(*modules: str) -> str:
-    """Return a hash over `modules` and their transitive first-party imports, the same on every supported Python."""
+def parts(*modules: str) -> tuple[tuple[str, str], ...]:
+    """Return (name, hash) of `modules`, of what they import directly or not, and of their phases' prompts and templates.
+
+    Names are sorted; those of modules begin with the package's name, those of resources are the phase's folder.
+    """
     pending, seen = list(modules), set(modules)
     while pending:
         for name in _module(pending.pop())[1] - seen:
             seen.add(name)
             pending.append(name)
-    lines = [f"{name} {_module(name)[0]}" for name in sorted(seen)]
-    lines += [
-        f"{package} {_resources(package)}"
-        for package in sorted({name.split(".")[1] for name in seen} & _RESOURCE_PACKAGES)
-    ]
+    phases = {name.partition(".")[2].partition(".")[0] for name in seen} & _RESOURCE_PACKAGES
+    return (
+        *((name, _module(name)[0]) for name in sorted(seen)),
+        *((phase, _resources(phase)) for phase in sorted(phases)),
+    )
+
+
+@functools.cache
+def fingerprint(*modules: str) -> str:
+    """Return a hash over `modules` and their transitive first-party imports, the same on every supported Python."""
+    lines = [f"{name} {digest}" for name, digest in parts(*modules)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -10,9 +10,9 @@ try:
     from evomix.settings import FRAMEWORKS
     from evomix.errors import UserError
     from evomix.figures import catalogue
-    from evomix.fingerprint import fingerprint
     from evomix.mechanisms.members import members
     from evomix.sections import sections
+    from evomix.why import recording
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"{error}; run `make env` and use .venv/bin/snakemake"
@@ -34,6 +34,10 @@ except OSError as error:
     raise WorkflowError(
         f"cannot write to {results}: {error.strerror}; mend its permissions or move the clone"
     ) from None
+
+
+# Which code made what: `make why` names the modules that changed since.
+fingerprint = recording(Path(results, "logs", "code"))
 
 
 pathvars:
