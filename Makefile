@@ -10,8 +10,9 @@ PRESETS = $(patsubst config/presets/%.yaml,%,$(sort $(wildcard config/presets/*.
 ifeq ($(filter $(PRESET),$(PRESETS)),)
 $(error there is no preset $(PRESET); choose one of $(PRESETS))
 endif
-SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason \
-            $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
+OVERLAY = $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESET).yaml)
+RESULTS = results$(if $(filter-out paper,$(PRESET)),/$(PRESET))
+SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason $(OVERLAY)
 
 .PHONY: help env demo plan test check report clean
 
@@ -30,6 +31,9 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 demo: env  ## the whole study in miniature, offline, on 2 cores; ends with the verdicts and the report's path
 	$(SNAKEMAKE)
 	@evomix verdicts results/$(PRESET)
+
+why: env  ## what would run for TARGET (default: all) of PRESET, and why, in words
+	@snakemake $(or $(TARGET),all) -n --profile profiles/local --cores $(CORES) $(OVERLAY) 2>&1 | evomix why --results $(RESULTS)
 
 plan: env  ## jobs, hours, energy and dollars of PRESET, before anything runs
 	@evomix plan $(PRESET)

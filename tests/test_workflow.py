@@ -7,12 +7,16 @@ depends on its records alone, and a dry run takes seconds. test_study.py runs th
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import copy_project
+from evomix import why
 from workflow_runs import planned, pretend_finished, snakemake
 
 TRAINING = {"run_trials", "evaluate_standard", "evaluate", "rerank", "train", "train_edits"}
@@ -104,12 +108,31 @@ def test_a_changed_line_of_the_optimiser_redoes_every_training_and_nothing_befor
     optimizer.write_text(changed)
     try:
         jobs = planned(finished)
+        said = why.explain(snakemake(finished, "all", "-n").stdout, finished / "results/test/logs/code")
     finally:
         optimizer.write_text(before)
+    assert "3 jobs, because code changed (evomix.training.optimizer): Tuning standard of" in said
     everything = planned(finished, "--forceall")
     assert {rule: jobs.get(rule) for rule in TRAINING} == {rule: everything[rule] for rule in TRAINING}
     assert not (BEFORE_TRAINING - {"certify"}) & set(jobs)
     assert jobs.get("certify", 0) <= 3  # the evolved variants', which the search makes anew
+
+
+def test_parsing_imports_nothing_heavy(finished: Path) -> None:
+    """Every cluster job parses the Snakefile twice: torch and its like would cost each of them seconds."""
+    code = (
+        "import sys; from snakemake.cli import main; before = set(sys.modules)\n"
+        "try: main(['results/test/config/corpus.json', '-n', '-q', '--cores', '1', '--configfile', sys.argv[1]])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(finished / "src")}
+    command = [sys.executable, "-c", code, "config/presets/test.yaml"]
+    result = subprocess.run(command, cwd=finished, env=environment, capture_output=True, text=True, check=True)
+    imported = set(result.stdout.splitlines()[-1].split())
+    assert "evomix" in imported
+    heavy = {"torch", "openevolve", "optuna", "scipy", "statsmodels", "matplotlib", "tokenizers", "datasets", "openai"}
+    assert not heavy & imported
 
 
 def test_graph_lint_and_report_work(finished: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from evomix.commands import ablation, analysis, corpus, evolution, plan, probes, training
+from evomix.commands import ablation, analysis, corpus, evolution, plan, probes, study, training
 from evomix.errors import UserError
 from evomix.settings import KEY_VARIABLE
 
@@ -64,6 +64,7 @@ for command in (
     analysis.build_report,
     analysis.write_reference,
     plan.plan,
+    study.why,
 ):
     app.command()(command)
 app.command(hidden=True)(training.train_worker)

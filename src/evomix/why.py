@@ -27,7 +27,7 @@ _FOLLOWS = "Input files updated by another job"
 
 
 def recording(folder: Path) -> Callable[..., str]:
-    """Return `fingerprint`, made to keep in `folder` which modules each fingerprint stands for (one small file each)."""
+    """Return `fingerprint`, made to keep in `folder` what each fingerprint stands for (one small file each)."""
 
     def recorded(*modules: str) -> str:
         digest = fingerprint(*modules)
@@ -57,7 +57,7 @@ def explain(dry_run: str, folder: Path) -> str:
         for cause in found:
             causes.setdefault(cause, []).append(job)
     lines = [f"{_count(len(jobs), 'job')} would run."]
-    lines += [f"- {cause}: {_listed(names)}" for cause, names in causes.items()]
+    lines += [f"- {_count(len(names), 'job')}, {cause}: {_listed(names)}." for cause, names in causes.items()]
     if followers:
         lines.append(f"- {_count(followers, 'job')} would follow, because what they read is made again.")
     return "\n".join(lines)
@@ -69,16 +69,16 @@ def _causes(reason: str, folder: Path) -> list[str]:
     if changed:
         return _parameters(changed["before"], changed["now"], folder)
     words = {
-        "Missing output files": "not made yet",
-        "Updated input files": f"changed files ({_listed(_files(reason))})",
-        "Set of input files has changed": "other files to read than before",
-        "Code has changed": "another command of the rule",
-        "Software environment": "another software environment",
-        "Forced execution": "forced",
-        "Job was started but not completed": "interrupted",
+        "Missing output files": "because nothing is there yet",
+        "Updated input files": f"because files changed ({_listed(_files(reason))})",
+        "Set of input files has changed": "because they read other files than before",
+        "Code has changed": "because the rule's command changed",
+        "Software environment": "because the software environment changed",
+        "Forced execution": "because you force it",
+        "Incomplete output files": "because they were interrupted",
     }
     found = [said for words_of_snakemake, said in words.items() if words_of_snakemake in reason]
-    return found if found or _FOLLOWS in reason else [reason]
+    return found if found or _FOLLOWS in reason else [f"for this reason of Snakemake's ({reason})"]
 
 
 def _files(reason: str) -> list[str]:
@@ -91,11 +91,19 @@ def _parameters(before: str, now: str, folder: Path) -> list[str]:
     if len(old) == len(new) == 1:
         if _FINGERPRINT.fullmatch(old[0]) and _FINGERPRINT.fullmatch(new[0]):
             return [_modules(old[0], new[0], folder)]
-        try:
-            return [f"config ({_listed(_differences(json.loads(old[0]), json.loads(new[0])))})"]
-        except ValueError:
-            pass
-    return [f"parameters ({', '.join(old) or 'none'} became {', '.join(new) or 'none'})"]
+        was, now_is = _section(old[0]), _section(new[0])
+        if was is not None and now_is is not None:
+            return [f"because the config changed ({_listed(_differences(was, now_is))})"]
+    return [f"because parameters changed ({', '.join(old) or 'none'} became {', '.join(new) or 'none'})"]
+
+
+def _section(text: str) -> dict[str, Any] | None:
+    """Return a section of the config, or None for a parameter that is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _values(text: str) -> list[str]:
@@ -111,9 +119,9 @@ def _modules(old: str, new: str, folder: Path) -> str:
     try:
         kept = [read_json(folder / f"{digest}.json", "fingerprint")["parts"] for digest in (old, new)]
     except UserError:
-        return "code (which modules is not on record: the results come from elsewhere)"
+        return "because code changed (which modules is not on record: the results come from elsewhere)"
     names = sorted(name for name in {**kept[0], **kept[1]} if kept[0].get(name) != kept[1].get(name))
-    return f"code of {_listed(names)}"
+    return f"because code changed ({_listed(names)})"
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -133,7 +141,7 @@ def _listed(names: list[str]) -> str:
     """Name the first few and count the rest, each name once."""
     counted = Counter(names)
     shown = list(counted)[:SHOWN]
-    return ", ".join(shown) + (f" and {len(counted) - SHOWN} more" if len(counted) > SHOWN else "")
+    return "; ".join(shown) + (f" and {len(counted) - SHOWN} more" if len(counted) > SHOWN else "")
 
 
 def _count(number: int, word: str) -> str:
