@@ -24,15 +24,22 @@ TITLES = {
 """Title: effect in nats per token; None for an edit that the gate refuses to take back."""
 
 
+DIFF = """@@ -14,3 +14,3 @@
+     def keys(self, x_BTD):
+-        return self.key(x_BTD)
++        return self.key(x_BTD)  # </script><script>alert('x')</script>
+@@ -20 +20,2 @@
+         return weight
++        pass"""
+
+
 def write_ablation(root: Path, framework: str, size: str, seeds: tuple[int, ...], losses: dict[int, float]) -> None:
     """Write ablation/{framework}.json with the real statistics; `losses` are those of the evolved runs by seed."""
     folder, edits, runs = root / "ablation" / framework, [], []
     for index, (title, effect) in enumerate(TITLES.items(), 1):
         status, reason = ("refused", "not separable: it needs a penalty") if effect is None else ("separate", None)
         reverted = {"variant": f"without_{index}", "status": status, "reason": reason}
-        edits.append(
-            {"index": index, "title": title, "diff": "-a = 1\n+a = 2", "lines": 2, "reverted": reverted, "added": None}
-        )
+        edits.append({"index": index, "title": title, "diff": DIFF, "lines": 2, "reverted": reverted, "added": None})
         for seed in seeds if effect is not None else ():
             noise = numpy_stream(seed, framework, title).normal(0, 0.001) if effect else 0.0
             run = {"variant": f"without_{index}", "seed": seed, "status": "finished", "reason": None}

@@ -62,7 +62,7 @@ SHARP = (QUERY, f"{QUERY}\n        query = query * 1.5")
 
 
 @given(framework=st.sampled_from(FRAMEWORKS), seed=st.integers(0, 2**20), count=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_edits_add_up_and_each_stands_alone(framework: Framework, seed: int, count: int) -> None:
     """All edits taken give the candidate, none the reference; one left out or alone passes the gate's syntax."""
     reference, candidate = standard(framework), edited(framework, seed, count)
@@ -173,7 +173,11 @@ def test_the_real_gate_refuses_what_cannot_be_separated(tmp_path: Path) -> None:
         ("forbid_future(query_BHTN @ key_BHTN.mT)", "query_BHTN @ key_BHTN.mT"),
         ("return torch.softmax(logits, -1)", "return torch.softmax(forbid_future(logits), -1)"),
     )
-    found = split_files(tmp_path, standard(MIXER), candidate, add_alone=False, gate=lambda path: gate(path, MIXER))
+
+    def real(path: Path) -> dict[str, Any]:
+        return gate(path, MIXER) if path.stem == "without_2" else {"accepted": True, "checks": []}
+
+    found = split_files(tmp_path, standard(MIXER), candidate, add_alone=False, gate=real)
     first, second = (edit["reverted"] for edit in found["edits"])
     assert first["status"] == "separate"
     assert second["status"] == "refused"
@@ -216,12 +220,15 @@ SEEDS = [3, 4, 5, 6]
 
 
 def run_spec(stats: Path, mechanism: Path, seed: int) -> RunSpec:
-    changes = {"framework": MIXER, "variant": mechanism.stem, "seed": seed, "steps": 30, "batch_size": 2}
+    changes = {"framework": MIXER, "variant": mechanism.stem, "seed": seed, "steps": 20, "batch_size": 2}
     return make_spec(stats, mechanism, **changes, width=8, layers=1, rows=8)
 
 
 def test_inert_is_zero_to_the_bit_and_a_large_effect_has_its_sign(stats: Path, tmp_path: Path) -> None:
-    """From split to effects with real trainings in the sandbox: one edit is dead code, one wrecks the model."""
+    """From split to effects with real trainings in the sandbox: one edit is dead code, one wrecks the model.
+
+    Then a run that was lost is trained again, alone, and everything is as it was.
+    """
     split_files(tmp_path, standard(MIXER), change(standard(MIXER), INERT, LOUD))
     summaries = []
     for variant in ("standard", "evolved"):
@@ -229,13 +236,21 @@ def test_inert_is_zero_to_the_bit_and_a_large_effect_has_its_sign(stats: Path, t
             folder = tmp_path / "training" / variant / f"seed_{seed}"
             engine.train(run_spec(stats, tmp_path / f"{variant}.py", seed), folder)
             summaries.append(folder / "summary.json")
-    trainings.train(
-        tmp_path / "edits.json", tmp_path / "variants", SEEDS, 0, 1, tmp_path / "worker_0.json",
-        specify=lambda kind, mechanism, seed: run_spec(stats, mechanism, seed),
-        train=lambda runs: train_all_contained(runs, stack=False),
-    )  # fmt: skip
-    section = AblationSection(size="tiny", seeds=SEEDS, policy="joint", preset="test")
-    result = measured(tmp_path, summaries, section)
+    trained: list[int] = []
+
+    def train(runs: Any) -> list[dict[str, Any]]:
+        trained.append(sum(not (folder / "summary.json").exists() for _, folder in runs))
+        return train_all_contained(runs, stack=False)
+
+    def work() -> dict[str, Any]:
+        trainings.train(
+            tmp_path / "edits.json", tmp_path / "variants", SEEDS, 0, 1, tmp_path / "worker_0.json",
+            specify=lambda kind, mechanism, seed: run_spec(stats, mechanism, seed), train=train,
+        )  # fmt: skip
+        section = AblationSection(size="tiny", seeds=SEEDS, policy="joint", preset="test")
+        return measured(tmp_path, summaries, section)
+
+    result = work()
     inert, loud = result["edits"]
     for kind in ("reverted", "added"):
         effect = inert[kind]["effect"]
@@ -243,6 +258,10 @@ def test_inert_is_zero_to_the_bit_and_a_large_effect_has_its_sign(stats: Path, t
         assert loud[kind]["effect"]["high"] < 0
         assert loud[kind]["effect"]["holm_p"] < 0.05
     assert "1 worth exactly nothing" in result["summary"]
+    (tmp_path / "runs/without_2/seed_5/summary.json").unlink()
+    assert work() == result
+    assert trained[0] == 16
+    assert sum(trained[1:]) == 1
 
 
 def test_runs_that_are_not_stacked_equal_runs_alone(stats: Path, tmp_path: Path) -> None:

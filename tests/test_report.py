@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import itertools
 import re
@@ -21,7 +22,7 @@ from evomix.figures import catalogue
 from evomix.figures.draw import draw
 from evomix.figures.tree import Results
 from evomix.report.build import build
-from evomix.report.diff import difference, plain
+from evomix.report.diff import difference, from_unified, plain
 from evomix.report.formats import interval, sentence, show
 from evomix.report.write_table import TABLES, write
 from figures_study import (
@@ -124,6 +125,23 @@ def test_hostile_text_is_shown_and_cannot_run(html: str) -> None:
         digest = base64.b64encode(hashlib.sha256("".join(page.inside[kind]).encode()).digest()).decode()
         assert f"{kind}-src 'sha256-{digest}'" in policy
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_every_edit_stands_with_its_worth_and_its_code(html: str) -> None:
+    words = Page(html).words
+    assert words.count("Which edits matter") == len(FRAMEWORKS)
+    assert "3: adds by_level taken back: exactly 0" in words
+    assert "4: changes estimator taken back: not separable: it needs a penalty" in words
+    assert "alert('x')" in words
+
+
+def test_a_unified_difference_keeps_its_numbers() -> None:
+    old, new = ["a", "b", "c", "d", "e", "f", "g"], ["a", "b", "B", "c", "d", "e", "g"]
+    text = "\n".join(list(difflib.unified_diff(old, new, n=1, lineterm=""))[2:])
+    lines = [(line.kind, line.old, line.new, str(line.code)) for line in from_unified(text)]
+    assert ("added", None, 3, "B") in lines
+    assert ("removed", 6, None, "f") in lines
+    assert lines[-1] == ("same", 7, 7, "g")
 
 
 def test_links_ids_headings_and_alternative_texts(html: str) -> None:

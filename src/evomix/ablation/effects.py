@@ -125,9 +125,9 @@ def _summary(edits: Sequence[Mapping[str, Any]], pair: Mapping[str, str], claims
         title, effect = max(acting.items(), key=lambda item: item[1]["mean"])
         numbers = f"{effect['mean']:+.4f} nats per token"
         if math.isfinite(effect["low"]):
-            numbers += f", {LEVEL:.0%} CI [{effect['low']:+.4f}, {effect['high']:+.4f}]"
+            numbers += f", {100 * LEVEL:.0f} % CI [{effect['low']:+.4f}, {effect['high']:+.4f}]"
         doubt = "" if effect["holm_p"] < 1 - LEVEL else ", not told from zero"
-        said.append(f"the one worth most ({title}) {numbers}{doubt}")
+        said.append(f"the one worth most ({title}): {numbers}{doubt}")
     counts = {"worth exactly nothing": len(effects) - len(acting), "not measured": len(edits) - len(effects)}
     said += [f"{count} {what}" for what, count in counts.items() if count]
     return "; ".join(said)

@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from evomix.figures.tree import Results
+from evomix.report.diff import Line, from_unified
+from evomix.report.formats import interval, show
 from evomix.report.table import Columns, Table, make
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit: its number, what it does, what it is worth in words, and its code."""
+
+    index: int
+    title: str
+    worth: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """What the report says about the edits of one framework."""
+
+    summary: str
+    edits: list[Edit]
+
+
+def ablated(results: Results, framework: str) -> Ablated | None:
+    """Return the edits of a framework with their code; None where they have not been measured."""
+    found = results.json(f"ablation/{framework}.json")
+    if found is None:
+        return None
+    edits = [Edit(edit["index"], edit["title"], _worth(edit), from_unified(edit["diff"])) for edit in found["edits"]]
+    return Ablated(found["summary"], edits)
+
+
+def _worth(edit: dict[str, Any]) -> str:
+    """Say what taking an edit back costs, and what it gains alone."""
+    said = []
+    for kind, what in (("reverted", "taken back"), ("added", "alone")):
+        block = edit[kind]
+        effect = block and block["effect"]
+        if effect:
+            zero = effect["mean"] == effect["low"] == effect["high"] == 0
+            bounds = interval([effect["low"], effect["high"]])
+            said.append(f"{what}: exactly 0" if zero else f"{what}: {show(effect['mean'], 'gain')}, 95 % CI {bounds}")
+        if block and block["reason"]:
+            said.append(f"{what}: {block['reason']}")
+    return "; ".join(said)
 
 
 def ablation(results: Results) -> Table:

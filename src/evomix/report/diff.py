@@ -7,6 +7,7 @@ which of our own class names a token gets.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,3 +97,25 @@ def difference(old: str, new: str) -> list[Line]:
     """Return the lines of a unified difference with `CONTEXT` lines around changes; empty when the texts are equal."""
     old, new = plain(old), plain(new)
     return [] if old == new else list(_rows(old, new))
+
+
+def from_unified(text: str) -> list[Line]:
+    """Return the lines of a unified difference without its heading, numbered as its hunks say."""
+    found: list[Line] = []
+    old = new = 0
+    for line in plain(text).split("\n"):
+        place = re.match(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@", line)
+        if place:
+            if found:
+                found.append(Line("skipped", None, None, Markup("…")))
+            old, new = int(place.group(1)), int(place.group(2))
+            continue
+        code = highlight(line[1:])[0]
+        if line.startswith("-"):
+            found.append(Line("removed", old, None, code))
+        elif line.startswith("+"):
+            found.append(Line("added", None, new, code))
+        else:
+            found.append(Line("same", old, new, code))
+        old, new = old + (not line.startswith("+")), new + (not line.startswith("-"))
+    return found

@@ -11,6 +11,7 @@ from evomix.figures import catalogue
 from evomix.figures.naming import words
 from evomix.figures.search import ancestry, by_arm, winner
 from evomix.figures.tree import Results
+from evomix.report.ablation import Ablated, ablated
 from evomix.report.diff import Line, difference, highlight, plain
 from evomix.report.formats import sentence, show
 from evomix.report.table import Table
@@ -63,6 +64,7 @@ class FrameworkPage:
     edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
+    ablation: Ablated | None
     tables: list[Table]
 
     @property
@@ -160,9 +162,6 @@ def _remarks(results: Results, framework: str, found: dict[str, Any]) -> list[st
         remarks.append(f"Gain of the frozen candidate (nats/token): {gains}. What melts away is the winner's curse.")
     elif curse:
         remarks.append(sentence(f"The search froze nothing new: {curse['reason']}"))
-    ablated = results.json(f"ablation/{framework}.json")
-    if ablated:
-        remarks.append(sentence(f"Ablation: {ablated['summary']}"))
     runs = (results.json(f"rescoring/{framework}/{results.pair(framework)['evolved']}.json") or {}).get("runs", [])
     if runs:
         confirmed = sum(bool(run["passed"]) for run in runs)
@@ -195,6 +194,7 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         edits=_edits(results, framework),
         difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
+        ablation=ablated(results, framework),
         tables=[table for table in (item.only(framework) for item in own) if len(table.rows)],
     )
 
