@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evomix.artifacts import read_json
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
@@ -149,6 +150,20 @@ def test_one_diverged_run_leaves_the_others_alone(stats: Path, tmp_path: Path) -
     summaries = train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
     assert [summary["status"] for summary in summaries] == ["finished", "diverged", "finished", "finished"]
     assert summaries[2]["loss"] == pytest.approx(engine.train(specs[2], tmp_path / "alone")["loss"], abs=1e-4)
+
+
+def test_runs_are_captured_alone_where_their_stack_cannot_be(
+    stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    specs = [make_spec(stats, seed=seed, steps=3) for seed in range(RUNS)]
+    monkeypatch.setattr(ensemble, "capture", lambda stepper, tokens: stepper if isinstance(stepper, Stack) else None)
+    train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert "runs alone can be captured, their stack cannot" in caplog.text
+    assert read_json(tmp_path / "run_0/timing.json", "timing")["tier"] == "eager"
+    monkeypatch.undo()
+    specs = [make_spec(stats, seed=seed, steps=4) for seed in range(RUNS)]
+    train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert read_json(tmp_path / "run_0/timing.json", "timing")["tier"] == "stacked, eager"
 
 
 def test_runs_that_do_not_belong_together_are_not_stacked(

@@ -1,16 +1,20 @@
-"""The captured tier on a machine without a GPU: it stands aside, and its comparison tells equal from different."""
+"""The GPU's ways on a machine without one: they stand aside, and the ladder takes none that fails or differs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from evomix.corpus.tokens import TokenRows
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
-from evomix.training.graph import capture, compare
+from evomix.training.graph import Tier, capture, climb, compare
+from evomix.training.inputs import cut, resident_rows
 from evomix.training.trainer import Trainer
-from training_study import architecture
+from training_study import architecture, write_corpus
 
 
 def build(rate: float = 1e-2) -> Trainer:
@@ -39,6 +43,36 @@ def test_comparison_tells_equal_from_different(tokens: list[torch.Tensor]) -> No
     state = {key: value.clone() for key, value in first.tensors().items()}
     assert compare(first, second, tokens, state) is None
     assert compare(first, build(rate=2e-1), tokens, state) == "step 2 differs from the eager one"
+
+
+def failing() -> Trainer:
+    raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def test_ladder_takes_the_first_way_that_works_and_is_equal(
+    tokens: list[torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, right = build(), build()
+    before = {key: value.clone() for key, value in trainer.tensors().items()}
+    ladder = [Tier("one", failing), Tier("two", lambda: build(rate=2e-1)), Tier("three", lambda: right)]
+    assert climb(ladder, trainer, tokens) is right
+    assert [record.message for record in caplog.records] == [
+        "steps are not taken by one (RuntimeError: operation not permitted when stream is capturing)",
+        "steps are not taken by two (step 2 differs from the eager one)",
+    ]
+    assert climb(ladder[:2], trainer, tokens) is trainer
+    assert all(torch.equal(value, before[key]) for key, value in trainer.tensors().items())
+
+
+def test_rows_on_the_device_are_the_rows_of_the_file(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, vocabulary=60_000).parent  # ids above 2**15 must survive the signed detour
+    rows, indices = TokenRows(folder, "train", 16), torch.tensor([0, 7, 300])
+    windows = resident_rows(rows, torch.device("cpu"))
+    assert windows.shape == (len(rows), 17)
+    assert torch.equal(cut(windows, indices), torch.from_numpy(rows.read(indices.numpy())))
+    assert int(cut(windows, indices).max()) > 2**15
+    again = resident_rows(TokenRows(folder, "train", 16), torch.device("cpu"))
+    assert again.data_ptr() == windows.data_ptr()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -87,6 +87,9 @@ class Training(Settings):
         "float32", description="arithmetic of the forward and backward pass"
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="where trainings run; `cuda` without a GPU is an error")
+    deterministic: bool = Field(
+        True, description="a GPU prefers operations that give the same bits every time (a CPU always does)"
+    )
 
 
 class Tuning(Settings):

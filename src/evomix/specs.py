@@ -64,6 +64,7 @@ class Execution(Settings):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     checkpoint_every: int
+    deterministic: bool = True
 
 
 class RunSpec(Settings):
@@ -169,7 +170,10 @@ class TrainingSection(Settings):
         """Return how runs are carried out."""
         training = self.training
         return Execution(
-            device=training.device, precision=training.precision, checkpoint_every=training.checkpoint_every
+            device=training.device,
+            precision=training.precision,
+            checkpoint_every=training.checkpoint_every,
+            deterministic=training.deterministic,
         )
 
 

@@ -18,8 +18,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import Architecture
+from evomix.training import head
 from evomix.training.ensemble import Stack
-from evomix.training.head import head_loss
 from evomix.training.optimizer import AdamW
 
 
@@ -36,10 +36,16 @@ class Compiled:
         self.stack = stack
         optimizer = stack.optimizer
         self.state = [stack.flat.clone(), optimizer.mean.clone(), optimizer.square.clone()]
+        drawn = [stream.get_state() for stream in stack.streams]
         began = whole_cpu_seconds()
+        # Inductor multiplies by oneDNN's operation with constant weights only; it has its own ways for the others.
+        head._ONEDNN, available = False, head._ONEDNN
         graph = make_fx(lambda *given: self.compute(*given))(*self.state, *self.changing(0, tokens))
+        head._ONEDNN = available
         self.operations = len(graph.graph.nodes)
         self.function = torch.compile(graph)
+        for stream, state in zip(stack.streams, drawn, strict=True):
+            stream.set_state(state)
         self.step(0, tokens)
         self.compile_seconds = whole_cpu_seconds() - began
 
@@ -69,8 +75,8 @@ class Compiled:
         stack._masks = lambda shape: masks  # type: ignore[method-assign]
         hidden = stack._hidden(tokens[..., :-1]).unbind()
         del stack._masks
-        heads = zip(hidden, stack.parameters["embedding.weight"].unbind(), tokens[..., 1:].unbind(), strict=True)
-        losses = torch.stack([head_loss(*head) for head in heads])
+        parts = zip(hidden, stack.parameters["embedding.weight"].unbind(), tokens[..., 1:].unbind(), strict=True)
+        losses = torch.stack([head.head_loss(*part) for part in parts])
         (gradients,) = torch.autograd.grad(losses.sum(), flat)
         optimizer = AdamW(flat.detach().clone(), gradients, memory.boundary, stack.optimizer.clip)
         optimizer.mean, optimizer.square = mean.clone(), square.clone()

@@ -140,6 +140,7 @@ class TokenRows:
     def __init__(self, folder: Path, shard: str, sequence_length: int) -> None:
         """Open a shard; UserError when it is missing, of the wrong size, or shorter than one row."""
         manifest, self.stream = _open(folder, shard)
+        self.path = folder / f"{shard}.bin"
         self.lengths: list[int] = manifest.get("lengths", [sequence_length])
         self.answers = "lengths" in manifest
         self.sequence_length = self.lengths[-1]

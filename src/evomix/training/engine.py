@@ -24,9 +24,10 @@ from evomix.specs import RunSpec, spec_digest
 from evomix.streams import derive
 from evomix.training import checkpoint
 from evomix.training.book import Book
+from evomix.training.device import open_device
 from evomix.training.finished import MODULE, finished_summary
 from evomix.training.graph import capture
-from evomix.training.inputs import Batches, check_corpus, keep_memory, load_mechanism, open_device, use_threads
+from evomix.training.inputs import Batches, check_corpus, load_mechanism, use_threads
 from evomix.training.objective import objective_of
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
@@ -43,6 +44,9 @@ MANY_DISPATCHES = 5_000
 
 class Stepper(Protocol):
     """What moves the weights of one run (`Trainer`) or of R stacked runs (`ensemble.Stack`)."""
+
+    tier: str
+    """How a step is carried out, in a word."""
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do one step on rows (B, …) or (R, B, …); return losses and gradient norms, 0-d or (R,)."""
@@ -172,6 +176,7 @@ class Session:
             "seconds": self._elapsed(),
             "sessions": self.sessions,
             "runs": len(self.books),
+            "tier": self.stepper.tier,
             "peak_memory_bytes": peak,
             "dispatches_per_step": self.dispatches,
             "device": device.type,
@@ -187,8 +192,7 @@ def identity(specs: list[RunSpec], kind: str) -> dict[str, Any]:
 def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
     """Check and open what a run reads; return its trainer, batches and operations per step."""
     use_threads()
-    keep_memory()
-    device = open_device(spec.execution.device)
+    device = open_device(spec.execution.device, spec.execution.deterministic)
     check_corpus(spec)
     mechanism = load_mechanism(spec)
     rows = TokenRows(Path(spec.corpus.folder), "train", spec.architecture.sequence_length)

@@ -30,6 +30,7 @@ from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
 from evomix.training import checkpoint
 from evomix.training.book import Book
+from evomix.training.device import send
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
 from evomix.training.graph import capture
@@ -54,6 +55,8 @@ PROBE_TOLERANCE = 2e-4
 
 class Stack:
     """R trainers as one: takes over their weights, buffers and dropout streams, with fresh moments."""
+
+    tier = "stacked, eager"
 
     def __init__(self, trainers: list[Trainer]) -> None:
         first = trainers[0]
@@ -113,7 +116,8 @@ class Stack:
 
     def changing(self, step: int) -> torch.Tensor:
         """Return the coefficients (R, 3) of step `step` on the device."""
-        return self.flat.new_tensor([coefficients(optimisation, step) for optimisation in self.optimisations])
+        values = [coefficients(optimisation, step) for optimisation in self.optimisations]
+        return send(torch.tensor(values, dtype=self.flat.dtype), self.device)
 
     def generators(self) -> list[torch.Generator]:
         """Return the generators that a step draws from."""
@@ -210,6 +214,11 @@ def train_many(specs: list[RunSpec], folders: list[Path]) -> list[dict[str, Any]
     return [train(spec, folder) for spec, folder in zip(specs, folders, strict=True)]
 
 
+def _captured_alone(trainer: Trainer, batches: Batches) -> bool:
+    """Return whether a run alone has a faster way than eager steps, which stacked eager steps would not match."""
+    return capture(trainer, [batches.read(step) for step in range(PROBE_STEPS)]) is not trainer
+
+
 def _kind(runs: int) -> str:
     """Name the way of computing in checkpoints."""
     return f"stack of {runs}, {fingerprint(__name__)}"
@@ -226,6 +235,7 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         trainer, batches, dispatches = prepare(runs[0][0])
+        path = runs[0][0].mechanism.path
         optimisation = runs[0][0].optimisation
         tokens = optimisation.batch_size * runs[0][0].architecture.sequence_length
         flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
@@ -235,7 +245,7 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         prepared = [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])]
         reason = probe([item[0] for item in prepared], [item[1] for item in prepared])
         if reason is not None:
-            logger.warning("%s: %s; its runs go one after another", runs[0][0].mechanism.path, reason)
+            logger.warning("%s: %s; its runs go one after another", path, reason)
             return
         logger.info("%d runs stacked: %.1e FLOPs per operation", len(runs), flops / dispatches)
         fresh = [prepare(spec)[:2] for spec, _ in runs]
@@ -243,4 +253,7 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         books = [Book(spec, folder) for spec, folder in runs]
         feeds = [item[1] for item in fresh]
         stepper = capture(stack, [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)])
+        if stepper is stack and _captured_alone(trainer, batches):
+            logger.warning("%s: runs alone can be captured, their stack cannot; they go one after another", path)
+            return
         Session(books, stepper, feeds, _kind(len(runs)), dispatches, began).train(stop)

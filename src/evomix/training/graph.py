@@ -1,14 +1,16 @@
 """Whole steps captured as CUDA graphs: hundreds of launches become one, where a GPU and the mechanism allow it.
 
 A captured step reads its tokens and coefficients from fixed memory and draws dropout from the run's own generator,
-which the graph advances as eager steps would. Before it is used, captured steps are compared with eager ones from the
-same state; a mechanism that cannot be captured, or that differs, is trained eagerly. This tier has not yet run on a
+which the graph advances as eager steps would. Ways of taking steps form a ladder: each is tried, compared with eager
+steps from the same state, and left for the next when it cannot be built or differs. This tier has not yet run on a
 GPU: the comparison is what stands between it and a wrong result.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -26,6 +28,7 @@ class Capturable(Protocol):
     """A stepper whose device work is separate from what the host prepares."""
 
     device: torch.device
+    tier: str
 
     def changing(self, step: int) -> torch.Tensor:
         """Return the coefficients of a step on the device."""
@@ -55,6 +58,7 @@ class Graphed:
     def __init__(self, inner: Capturable, tokens: torch.Tensor) -> None:
         """Warm up and capture on tokens of the shape of every step; moves the state of `inner`."""
         self.inner, self.device = inner, inner.device
+        self.tier = inner.tier.replace("eager", "graph")
         self.tokens, self.coefficients = tokens.clone(), inner.changing(0).clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -88,26 +92,55 @@ class Graphed:
         self.inner.load_tensors(state)
 
 
-def capture(inner: Capturable, tokens: list[torch.Tensor]) -> Graphed | Capturable:
-    """Return `inner` as a captured graph if it is on a GPU and equal there on the steps `tokens`, else `inner` itself.
+@dataclass(frozen=True)
+class Tier:
+    """A faster way of taking the steps of a stepper."""
 
-    Its state is left as it was.
+    name: str
+    build: Callable[[], Graphed | Capturable]
+
+
+def tiers(inner: Capturable, tokens: torch.Tensor) -> list[Tier]:
+    """Return the faster ways that the device of `inner` has, fastest first; `tokens` have the shape of every step."""
+    if inner.device.type == "cpu":
+        return []
+    return [Tier("a CUDA graph", lambda: Graphed(inner, tokens))]
+
+
+def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor]) -> Graphed | Capturable:
+    """Return the first of `ladder` that can be built and equals `inner` on the steps `tokens`, else `inner` itself.
+
+    The state of `inner` is left as it was.
     """
-    if inner.device.type != "cuda":
-        return inner
     before = {key: value.clone() for key, value in inner.tensors().items()}
-    chosen: Graphed | Capturable = inner
-    try:
-        graphed = Graphed(inner, tokens[0])
-        reason = compare(graphed, inner, tokens, before)
-    except Exception as error:  # what a mechanism may do during capture is without limit
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    else:
-        chosen = graphed if reason is None else inner
-    if reason is not None:
-        logger.warning("steps are not captured as a CUDA graph (%s); training eagerly", reason)
-    inner.load_tensors(before)
-    return chosen
+    for tier in ladder:
+        try:
+            faster = tier.build()
+            reason = compare(faster, inner, tokens, before)
+        except Exception as error:  # what a mechanism may do during capture is without limit
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            _renew(inner)
+        inner.load_tensors(before)
+        if reason is None:
+            return faster
+        logger.warning("steps are not taken by %s (%s)", tier.name, reason)
+    return inner
+
+
+def capture(inner: Capturable, tokens: list[torch.Tensor]) -> Graphed | Capturable:
+    """Return the fastest way of taking the steps of `inner` that is right on the steps `tokens`."""
+    return climb(tiers(inner, tokens[0]), inner, tokens)
+
+
+def _renew(inner: Capturable) -> None:
+    """Give every generator a fresh inside: a failed capture leaves them waiting for its end, and the next draw raises.
+
+    Their states must be set again.
+    """
+    if inner.device.type == "cpu":
+        return
+    for generator in (*inner.generators(), torch.cuda.default_generators[torch.cuda.current_device()]):
+        generator.graphsafe_set_state(torch.Generator(inner.device))
 
 
 def compare(

@@ -16,8 +16,9 @@ from evomix.corpus.tokens import TokenRows
 from evomix.errors import UserError
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
+from evomix.training.device import open_device
 from evomix.training.head import row_losses
-from evomix.training.inputs import check_corpus, load_mechanism, open_device, use_threads
+from evomix.training.inputs import check_corpus, load_mechanism, use_threads
 
 ROWS_PER_BATCH = 64
 """Rows evaluated together; fixed, because sums round differently in batches of another size."""
@@ -59,7 +60,7 @@ def score(spec: RunSpec, weights: Path, shard: str) -> dict[str, Any]:
     UserError when the weights are missing, damaged or of another model.
     """
     use_threads()
-    device = open_device(spec.execution.device)
+    device = open_device(spec.execution.device, spec.execution.deterministic)
     check_corpus(spec)
     model = Transformer(spec.architecture, load_mechanism(spec), spec.seed)
     try:

@@ -11,6 +11,7 @@ from evomix.errors import UserError
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
+from evomix.training.device import send
 from evomix.training.objective import TEXT, Objective
 from evomix.training.optimizer import AdamW, FlatMemory, coefficients
 
@@ -34,6 +35,8 @@ class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 class Trainer:
     """Trains `model` step by step; exact to the bit when stopped and resumed through `tensors` and `load_tensors`."""
+
+    tier = "eager"
 
     def __init__(
         self,
@@ -69,7 +72,8 @@ class Trainer:
 
     def changing(self, step: int) -> torch.Tensor:
         """Return the coefficients (3,) of step `step` on the device."""
-        return self.memory.parameters.new_tensor(coefficients(self.optimisation, step))
+        values = torch.tensor(coefficients(self.optimisation, step), dtype=self.memory.parameters.dtype)
+        return send(values, self.device)
 
     def compute(self, tokens: torch.Tensor, changing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do the device work of one step with the given coefficients."""
