@@ -26,7 +26,8 @@ from evomix.gate import sandbox
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, read_spec
 from evomix.training.head import token_losses
-from evomix.training.inputs import check_corpus, load_mechanism, open_device, use_threads
+from evomix.training.device import open_device
+from evomix.training.inputs import check_corpus, load_mechanism, use_threads
 
 TOKENS_PER_BATCH = 8_192
 SECONDS = 1_800.0
@@ -37,7 +38,7 @@ def position_losses(spec: RunSpec, weights: Path, length: int, tokens: int) -> l
 
     Executes the mechanism's file.
     """
-    device = open_device(spec.execution.device)
+    device = open_device(spec.execution.device, spec.execution.deterministic)
     architecture = spec.architecture.model_copy(update={"sequence_length": length})
     model = Transformer(architecture, load_mechanism(spec), spec.seed)
     model.load_state_dict(load_file(weights))
