@@ -25,8 +25,8 @@ from evomix.errors import UserError
 from evomix.gate import sandbox
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec, read_spec
-from evomix.training.head import token_losses
 from evomix.training.device import open_device
+from evomix.training.head import token_losses
 from evomix.training.inputs import check_corpus, load_mechanism, use_threads
 
 TOKENS_PER_BATCH = 8_192
