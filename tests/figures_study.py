@@ -238,7 +238,8 @@ def write_tuning(root: Path, framework: str) -> None:
             loss = 3.1 + 0.15 * np.log(trial["learning_rate"] / 4e-4) ** 2 + noise
             lost = trial["number"] == 5
             status = {"status": "diverged", "reason": "not finite", "loss": None} if lost else {"loss": loss}
-            records.append({"status": "finished", "reason": None, "spec_digest": "0", "steps": 100, **trial, **status})
+            kept = {"status": "finished", "reason": None, "spec_digest": "0", "steps": 100, "rungs": {}}
+            records.append({**kept, **trial, **status})
         digest = digest_file(root / "tuning" / "design.json")
         owner = {"framework": framework, "variant": variant, "size": "small", "worker": 0}
         write_json(folder / "worker_0.json", "tuning_worker", {**owner, "design": digest, "trials": records})

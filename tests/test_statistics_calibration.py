@@ -111,7 +111,15 @@ def test_simulated_tuner_chooses_what_the_workflow_chooses(tmp_path):
 
     design(tuning, tmp_path / "design.json")
     trials = [
-        {"number": number, "loss": float(loss), "status": "finished", "reason": None, "spec_digest": "0", "steps": 100}
+        {
+            "number": number,
+            "loss": float(loss),
+            "status": "finished",
+            "reason": None,
+            "spec_digest": "0",
+            "steps": 100,
+            "rungs": {},
+        }
         for number, loss in enumerate(losses)
     ]
     write_json(

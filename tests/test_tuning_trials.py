@@ -83,11 +83,18 @@ class Quadratic:
         return summary
 
 
+def no_pause(spec: RunSpec, folder: Path, step: int) -> float | None:
+    """Nothing is pruned unless asked for."""
+    raise AssertionError
+
+
 def run_all(settings: Tuning, folder: Path, train: trials.Trainer, workers: int = 2, **spec: Any) -> list[Path]:
     design.design(settings, folder / "design.json")
     files = [folder / f"worker_{worker}.json" for worker in range(workers)]
     for worker, file in enumerate(files):
-        trials.run_trials(run_spec(**spec), folder / "design.json", worker, workers, folder, file, train=train)
+        trials.run_trials(
+            run_spec(**spec), folder / "design.json", worker, workers, folder, file, train=train, pause=no_pause
+        )
     return files
 
 
@@ -172,8 +179,9 @@ def test_choice(tmp_path: Path) -> None:
     assert "learning_rate" not in best["at_edge"]
     assert best["predicted"]["loss"] == pytest.approx(1.93, abs=3e-3)
     assert best["expected_regret"] < 2e-3
-    assert best["budget"] == {"trials": 24, "steps": 20, "total_steps": 480}
-    assert best["trials"] == {"planned": 24, "finished": 24}
+    assert best["budget"] == {"size": "base", "trials": 24, "steps": 20, "total_steps": 480, "pruning": "none"}
+    assert best["trials"] == {"planned": 24, "finished": 24, "pruned": 0}
+    assert best["spent_steps"] == 480
     assert (best["framework"], best["variant"], best["policy"]) == ("matrix_mixer", "standard", "joint")
     assert best["provenance"]["tuning_policy"] == "joint"
     low, high = best["possible"]["learning_rate"]
@@ -249,7 +257,9 @@ def test_unequal_budgets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="from another design"):
         choose(tuning(trials=13), tmp_path, files)
     with pytest.raises(UserError, match="worker 3 does not exist among 3 workers"):
-        trials.run_trials(run_spec(), tmp_path / "design.json", 3, 3, tmp_path, tmp_path / "x", train=Quadratic())
+        trials.run_trials(
+            run_spec(), tmp_path / "design.json", 3, 3, tmp_path, tmp_path / "x", train=Quadratic(), pause=no_pause
+        )
 
 
 KILLABLE = """
@@ -258,9 +268,10 @@ from pathlib import Path
 from evomix.specs import RunSpec, read_spec
 from evomix.training.engine import train
 from evomix.tuning import trials
-folder = Path(sys.argv[1])
+folder, worker = Path(sys.argv[1]), int(sys.argv[2])
 run = read_spec(folder / "run.json", RunSpec)
-trials.run_trials(run, folder / "design.json", 0, 1, folder, folder / "worker_0.json", train=train)
+output = folder / f"worker_{worker}.json"
+trials.run_trials(run, folder / "design.json", worker, 2, folder, output, train=train, pause=None)
 """
 
 
@@ -288,27 +299,31 @@ def real_study(folder: Path) -> Tuning:
 
 
 def test_a_killed_worker_finishes_with_the_same_bytes(tmp_path: Path) -> None:
+    """One of two workers is killed: the other is not held up, and the killed one goes on where it was."""
     settings = real_study(tmp_path)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLABLE, str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "trial_1/checkpoint").exists() and time.monotonic() < deadline and process.poll() is None:
+    files = [tmp_path / f"worker_{worker}.json" for worker in range(2)]
+    commands = [[sys.executable, "-c", KILLABLE, str(tmp_path), str(worker)] for worker in range(2)]
+    process, other = (subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for command in commands)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "trial_2/checkpoint").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "worker_0.json").exists(), "killed before the end"
+    assert other.wait(timeout=300) == 0
+    assert [file.exists() for file in files] == [False, True], "killed before the end; the other ended"
     kept = (tmp_path / "trial_0/timing.json").read_bytes()
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(commands[0], env=environment, check=True, stderr=subprocess.DEVNULL)
     assert (tmp_path / "trial_0/timing.json").read_bytes() == kept, "the finished trial was not trained again"
-    interrupted = (tmp_path / "worker_0.json").read_bytes()
-    best = choose(settings, tmp_path, [tmp_path / "worker_0.json"])
+    interrupted = files[0].read_bytes()
+    best = choose(settings, tmp_path, files)
+    assert not list(tmp_path.rglob("*.lock*")), "nobody waits for a lock"
 
-    for number in range(4):
+    for number in (0, 2):
         (tmp_path / f"trial_{number}/summary.json").unlink()
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
-    assert (tmp_path / "worker_0.json").read_bytes() == interrupted
-    losses = [trial["loss"] for trial in json.loads(interrupted)["trials"]]
+    subprocess.run(commands[0], env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert files[0].read_bytes() == interrupted
+    losses = [trial["loss"] for file in files for trial in json.loads(file.read_bytes())["trials"]]
     assert len(set(losses)) == 4
     assert all(3 < loss < 6 for loss in losses)
     assert best["trials"]["finished"] == 4

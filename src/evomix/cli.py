@@ -51,6 +51,7 @@ for command in (
     probes.summarise_probes,
     analysis.fit_scaling_law,
     analysis.validate,
+    analysis.summarise_aa,
     analysis.compare_frameworks,
     analysis.calibrate,
     ablation.split_edits,

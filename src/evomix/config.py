@@ -76,7 +76,10 @@ class Config(Settings):
             require_members("validation.reference", framework, [reference], ("standard",))
             require_members("validation.candidate", framework, [candidate], ("evolved", "standard"))
             if reference == candidate:
-                raise ValueError(f"validation compares {reference!r} with itself in {framework}; name two variants")
+                raise ValueError(
+                    f"validation compares {reference!r} with itself in {framework}; name two variants (target "
+                    "`aa.json` sets the standard against a copy of itself)"
+                )
         return self
 
 

@@ -9,9 +9,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evomix.artifacts import digest_text
 from evomix.fingerprint import fingerprint
 
+PROTOCOL = Path(__file__).resolve().parents[2] / "PROTOCOL.md"
+"""The pre-registration at the root of the repository; absent when the package is installed without it."""
+
 PACKAGES = ("torch", "numpy", "scipy", "statsmodels", "optuna", "openevolve", "tokenizers", "snakemake")
+
+
+def protocol_digest(path: Path = PROTOCOL) -> str | None:
+    """Return the SHA-256 of the protocol's text with normalised line ends, or None when the file is absent."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return digest_text("\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n")
 
 
 @cache
@@ -44,6 +57,7 @@ def provenance(module: str, *, preset: str | None = None, tuning_policy: str | N
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in PACKAGES},
         "machine": platform.machine(),
+        "protocol": protocol_digest(),
     }
     if preset is not None:
         block["preset"] = preset

@@ -6,7 +6,46 @@ import json
 from typing import Any
 
 from evomix.config import Config
-from evomix.settings import Judgement, Proposing
+from evomix.copies import final_seeds, pair
+from evomix.settings import Judgement, Proposing, Validation
+
+
+def aa_studies(config: Config) -> range:
+    """Return the numbers of the A/A studies."""
+    return range(1, config.validation.aa_studies + 1)
+
+
+def aa_seeds(config: Config, study: int, seeds: list[int]) -> list[int]:
+    """Return the training seeds of an A/A study in place of the config's."""
+    return final_seeds(study, seeds, [*config.validation.seeds, *config.scaling.seeds])
+
+
+def aa_validation(config: Config, study: int) -> Validation:
+    """Return the validation of an A/A study: the config's, of a pair of copies on the study's own seeds."""
+    reference, candidate = pair(study)
+    return config.validation.model_copy(
+        update={
+            "seeds": aa_seeds(config, study, config.validation.seeds),
+            "reference": dict.fromkeys(config.frameworks, reference),
+            "candidate": dict.fromkeys(config.frameworks, candidate),
+        }
+    )
+
+
+def _labels(config: Config) -> dict[str, Any]:
+    """Return how results are labelled."""
+    budget = config.tuning.budget.model_dump(mode="json")
+    return {"policy": config.tuning.policy, "preset": config.preset, "budget": budget}
+
+
+def _judged(config: Config, validation: Validation) -> dict[str, Any]:
+    """Return what the analysis of a study reads."""
+    return {
+        "validation": validation.model_dump(mode="json", exclude={"calibration_studies", "aa_studies"}),
+        "frameworks": config.frameworks,
+        **_labels(config),
+        "arm": config.evolution.arms[0],
+    }
 
 
 def sections(config: Config) -> dict[str, str]:
@@ -25,7 +64,7 @@ def sections(config: Config) -> dict[str, str]:
             "vocabulary": config.corpus.vocabulary,
         },
         "tuning": config.tuning.model_dump(mode="json", exclude={"workers", "policy"}),
-        "policy": {"policy": config.tuning.policy, "preset": config.preset},
+        "policy": _labels(config),
         "judgement": evolution.model_dump(mode="json", include=set(Judgement.model_fields)),
         "evolution": evolution.model_dump(mode="json", include=set(Proposing.model_fields)),
         "finalists": {"finalists": evolution.finalists},
@@ -33,19 +72,13 @@ def sections(config: Config) -> dict[str, str]:
         "search-baseline": {"seeds": evolution.baseline_seeds, "shard": "search"},
         "search-finalists": {"seeds": evolution.finalist_seeds, "shard": "selection"},
         "scaling": config.scaling.model_dump(mode="json"),
-        "validation": {
-            "validation": config.validation.model_dump(mode="json", exclude={"calibration_studies"}),
-            "frameworks": config.frameworks,
-            "policy": config.tuning.policy,
-            "preset": config.preset,
-            "arm": evolution.arms[0],
-        },
+        "validation": _judged(config, config.validation),
+        **{f"aa-{study}": _judged(config, aa_validation(config, study)) for study in aa_studies(config)},
         "edits": config.ablation.model_dump(mode="json", include={"edits", "add_alone"}),
         "ablation": {
             "size": config.validation.size,
             "seeds": config.validation.seeds[: config.ablation.seeds],
-            "policy": config.tuning.policy,
-            "preset": config.preset,
+            **_labels(config),
         },
         "probes": config.probes.model_dump(mode="json"),
         "gallery": config.gallery.model_dump(mode="json"),

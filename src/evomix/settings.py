@@ -92,6 +92,16 @@ class Training(Settings):
     )
 
 
+class TuningBudget(Settings):
+    """What the tuning of a variant may spend, the same for all; it stands in every result."""
+
+    size: Name
+    trials: int
+    steps: int
+    total_steps: int
+    pruning: Literal["none", "halving"]
+
+
 class Tuning(Settings):
     """Search for the optimiser's hyper-parameters, the same budget for every variant."""
 
@@ -103,11 +113,24 @@ class Tuning(Settings):
     trials: int = Field(ge=4, description="trials per variant")
     steps: int = Field(ge=2, description="optimiser steps per trial")
     workers: int = Field(1, ge=1, description="jobs among which the trials of one variant are dealt out")
+    pruning: Literal["none", "halving"] = Field(
+        "none",
+        description="`halving`: Optuna's successive halving stops trials early, each judged within its worker's share "
+        "(so `workers` then decides too); at equal compute it chooses worse than fewer whole trials",
+    )
     seed: Seed = Field(7, description="seed of the trial design and of the trial trainings")
     learning_rate: tuple[float, float] = Field((1e-4, 1e-3), description="range, sampled on a log scale")
     warmup_steps: tuple[int, int] = Field((500, 2_000), description="range")
     weight_decay: tuple[float, float] = Field((0.0, 0.1), description="range")
     batch_sizes: list[int] = Field([32, 64, 128], min_length=1, description="choices")
+
+    @property
+    def budget(self) -> TuningBudget:
+        """What every variant's tuning may spend."""
+        return TuningBudget(
+            size=self.size, trials=self.trials, steps=self.steps, total_steps=self.trials * self.steps,
+            pruning=self.pruning,
+        )  # fmt: skip
 
 
 KEY_VARIABLE = "EVOMIX_API_KEY"
@@ -229,6 +252,12 @@ class Validation(Settings):
         2_000,
         ge=20,
         description="simulated studies of each kind by which target `calibration.json` checks the analysis",
+    )
+    aa_studies: int = Field(
+        1,
+        ge=1,
+        description="A/A studies of target `aa.json`: the standard against its own copy, each with a tuning and final "
+        "seeds of its own",
     )
     equivalence: float = Field(
         0.05,

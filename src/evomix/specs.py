@@ -8,8 +8,21 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from evomix.artifacts import digest_file, digest_text, parse_json, read_json, read_text, write_json
+from evomix.copies import trial_seed
 from evomix.errors import UserError
-from evomix.settings import Arm, Framework, Judgement, Sandbox, Seeds, Settings, Size, Training, Tuning, Validation
+from evomix.settings import (
+    Arm,
+    Framework,
+    Judgement,
+    Sandbox,
+    Seeds,
+    Settings,
+    Size,
+    Training,
+    Tuning,
+    TuningBudget,
+    Validation,
+)
 
 Shard = Literal["train", "search", "selection", "test"]
 
@@ -191,10 +204,11 @@ class FinalistsSection(Settings):
 
 
 class PolicySection(Settings):
-    """How results are labelled: the file config/policy.json."""
+    """How results are labelled, and what every tuning may spend: the file config/policy.json."""
 
     policy: Literal["joint", "shared"]
     preset: str
+    budget: TuningBudget
 
 
 class ValidationSection(PolicySection):
@@ -288,7 +302,7 @@ def make_trial_spec(
         framework=framework,
         variant=variant,
         size=rules.size,
-        seed=rules.seed,
+        seed=trial_seed(rules.seed, variant),
         mechanism=MechanismReference(path=str(mechanism), digest=digest_file(mechanism)),
         corpus=corpus_reference(stats),
         architecture=section.architecture(load_section(size_section, Size)),

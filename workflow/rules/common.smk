@@ -6,12 +6,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
+    from evomix import copies
     from evomix.config import load_config
     from evomix.settings import FRAMEWORKS
     from evomix.errors import UserError
     from evomix.figures import catalogue
     from evomix.mechanisms.members import members
-    from evomix.sections import sections
+    from evomix.sections import aa_seeds, aa_studies, sections
     from evomix.why import recording
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -75,8 +76,10 @@ GPUS = int(study.training.device == "cuda")
 
 wildcard_constraints:
     framework="coefficient_dynamics|test_time_regression|matrix_mixer",
-    variant="|".join([*VARIANTS, *MEMBERS]),
+    variant="|".join([*VARIANTS, *MEMBERS, copies.PATTERN]),
     member="|".join(MEMBERS),
+    double=copies.PATTERN,
+    study=r"[1-9]\d*",
     arm="guided|random|best_of_n",
     size="[A-Za-z0-9][A-Za-z0-9.-]*",
     section="[a-z]+(-[A-Za-z0-9.-]+)?",
@@ -100,11 +103,15 @@ def summaries(framework, variants, sizes, seeds):
 
 
 def runs(name):
-    """Return one file of each validation run of a variant; framework and variant stay wildcards."""
-    return expand(
-        "<results>/training/{{framework}}/{{variant}}/{size}/seed_{seed}/{name}",
+    """Return an input function: one file of each validation run of a variant."""
+    return lambda wildcards: expand(
+        "<results>/training/{framework}/{variant}/{size}/seed_{seed}/{name}",
+        framework=wildcards.framework,
+        variant=wildcards.variant,
         size=study.validation.size,
-        seed=study.validation.seeds,
+        seed=aa_seeds(
+            study, copies.study_of(wildcards.variant), study.validation.seeds
+        ),
         name=name,
     )
 

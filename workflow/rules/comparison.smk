@@ -1,17 +1,28 @@
-"""The evolved variants of all frameworks against each other, on the same seeds."""
+"""The judged variants of all frameworks (the evolved ones, unless the config says otherwise) on the same seeds."""
 
 
 rule compare_frameworks:
-    """Compare the evolved variants across frameworks."""
+    """Compare the judged variants across frameworks."""
     input:
         section=section("validation"),
-        tunings=[tuning(framework, "evolved") for framework in study.frameworks],
-        summaries=summaries(
-            study.frameworks,
-            "evolved",
-            study.validation.size,
-            study.validation.seeds,
-        ),
+        protocol="PROTOCOL.md",
+        tunings=[
+            tuning(framework, candidate) for framework, (_, candidate) in PAIRS.items()
+        ],
+        rescorings=[
+            f"<results>/rescoring/{framework}/{candidate}.json"
+            for framework, (_, candidate) in PAIRS.items()
+        ],
+        summaries=[
+            path
+            for framework, (_, candidate) in PAIRS.items()
+            for path in summaries(
+                framework,
+                candidate,
+                study.validation.size,
+                study.validation.seeds,
+            )
+        ],
     output:
         "<results>/comparison/frameworks.json",
     log:

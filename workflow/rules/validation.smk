@@ -39,12 +39,13 @@ rule validate:
     params:
         code=fingerprint("evomix.statistics.validation"),
         results=lambda wildcards, output: str(Path(output[0]).parents[1]),
+        scaling=lambda wildcards, input: str(Path(input.scaling[0]).parent),
         folder=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Validating the candidates against their references"
     shell:
         "python -m evomix validate {input.summaries} --section {input.section} "
-        "--results {params.results} --output {params.folder} 2>&1 | tee {log}"
+        "--results {params.results} --scaling {params.scaling} --output {params.folder} 2>&1 | tee {log}"
 
 
 rule calibrate:

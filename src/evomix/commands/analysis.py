@@ -27,11 +27,23 @@ def fit_scaling_law(
 
     labels = specs.load_section(section, specs.PolicySection)
     scaling_law.fit(
-        framework_of(framework), summaries, output, preset=labels.preset, tuning_policy=labels.policy, variants=pair
+        framework_of(framework),
+        summaries,
+        output,
+        preset=labels.preset,
+        tuning_policy=labels.policy,
+        tuning_budget=labels.budget,
+        variants=pair,
     )
 
 
-def validate(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
+def validate(
+    summaries: list[Path],
+    section: Section,
+    results: Results,
+    scaling: Annotated[Path, typer.Option("--scaling", help="folder of the scaling laws")],
+    output: Output,
+) -> None:
     """Write the paired validation of every framework into the folder OUTPUT."""
     from evomix.statistics import validation
 
@@ -42,7 +54,7 @@ def validate(summaries: list[Path], section: Section, results: Results, output: 
         study.validation,
         names,
         summaries,
-        {name: results / f"scaling/{name}.json" for name in names},
+        {name: scaling / f"{name}.json" for name in names},
         output,
         tunings={
             name: {
@@ -58,22 +70,33 @@ def validate(summaries: list[Path], section: Section, results: Results, output: 
         rescorings={name: results / f"rescoring/{name}/{pair[1]}.json" for name, pair in pairs.items()},
         preset=study.preset,
         tuning_policy=study.policy,
+        tuning_budget=study.budget,
     )
 
 
+def summarise_aa(validations: list[Path], output: Output) -> None:
+    """Count what the A/A studies claim, from their validations (…/study_N/validation/FRAMEWORK.json)."""
+    from evomix.statistics import aa
+
+    aa.summarise(validations, output)
+
+
 def compare_frameworks(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
-    """Compare the evolved variants of all frameworks on shared seeds."""
+    """Compare the judged variants of all frameworks on shared seeds."""
     from evomix.statistics import comparison
 
     study = specs.load_section(section, specs.ValidationSection)
+    judged = {str(name): study.validation.pair(name)[1] for name in study.frameworks}
     comparison.compare(
         study.validation,
         study.frameworks,
         summaries,
         output,
-        tunings={name: study.tuning(results, name, "evolved") for name in study.frameworks},
+        tunings={name: study.tuning(results, name, variant) for name, variant in judged.items()},
+        rescorings={name: results / f"rescoring/{name}/{variant}.json" for name, variant in judged.items()},
         preset=study.preset,
         tuning_policy=study.policy,
+        tuning_budget=study.budget,
     )
 
 

@@ -45,7 +45,7 @@ def run_trials(
     workers: Annotated[int, typer.Option("--workers")],
 ) -> None:
     """Train one worker's share of the trials; finished trials are kept."""
-    from evomix.training.contained import train_all_contained, train_contained
+    from evomix.training.contained import train_all_contained, train_contained, train_contained_until
     from evomix.tuning import trials
 
     run = specs.make_trial_spec(
@@ -58,7 +58,15 @@ def run_trials(
         tuning=section,
     )
     trials.run_trials(
-        run, design, worker, workers, output.parent, output, train=train_contained, train_all=train_all_contained
+        run,
+        design,
+        worker,
+        workers,
+        output.parent,
+        output,
+        train=train_contained,
+        pause=train_contained_until,
+        train_all=train_all_contained,
     )
 
 
@@ -152,13 +160,17 @@ def train(spec: Path) -> None:
 def train_worker(
     folders: list[Path],
     stack: Annotated[bool, typer.Option(help="stack runs of one mechanism where that pays")] = True,
+    until: Annotated[int | None, typer.Option("--until", help="step at which to pause")] = None,
 ) -> None:
     """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox."""
     from evomix.training import engine, ensemble
 
     runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
-    if stack:
+    if until is None and stack:
         ensemble.train_many(runs, folders)
         return
     for spec, folder in zip(runs, folders, strict=True):
-        engine.train(spec, folder)
+        if until is None:
+            engine.train(spec, folder)
+        else:
+            engine.train_until(spec, folder, until)

@@ -1,4 +1,7 @@
-"""The evolved variants of all frameworks on the same seeds: phase `comparison`, writes comparison/frameworks.json."""
+"""The judged variants of all frameworks on the same seeds: phase `comparison`, writes comparison/frameworks.json.
+
+Judged is what each framework's validation judges: the evolved variant, unless the config names another candidate.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomix.artifacts import write_json
+from evomix.artifacts import read_json, write_json
 from evomix.provenance import provenance
-from evomix.settings import Validation
+from evomix.settings import TuningBudget, Validation
 from evomix.statistics import tuning_noise
 from evomix.statistics.effect import effect
 from evomix.statistics.multiplicity import holm
-from evomix.statistics.observations import losses, read_observations, require_seeds, select
+from evomix.statistics.observations import distrust, losses, read_observations, require_seeds, select
 from evomix.statistics.paired import Floats, paired_t
 from evomix.statistics.registration import registration
 from evomix.statistics.repeated_measures import anova, friedman
@@ -93,7 +96,7 @@ def _sentence(result: dict[str, Any], alpha: float) -> str:
             for row in lower
         )
         return f"{said}."
-    return f"No pair of evolved variants differs at level {alpha:g} after Holm."
+    return f"No pair of the frameworks' judged variants differs at level {alpha:g} after Holm."
 
 
 def compare(
@@ -103,24 +106,30 @@ def compare(
     output: Path,
     *,
     tunings: Mapping[str, Path] | None = None,
+    rescorings: Mapping[str, Path] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
-    variant: str = "evolved",
+    tuning_budget: TuningBudget | None = None,
 ) -> None:
-    """Compare `variant` across the frameworks on the validation seeds and write `output` (schema "comparison").
+    """Compare the frameworks' judged variants on the validation seeds and write `output` (schema "comparison").
 
-    `tunings` maps a framework to the best.json of its variant. Raises UserError when a run is missing.
+    `tunings` maps a framework to the best.json of its judged variant, `rescorings` to the trusted re-measurement of its
+    runs: one that confirms no loss makes the run count as diverged. Raises UserError when a run is missing.
     """
     observations = read_observations(summaries)
+    judged = {name: validation.pair(name)[1] for name in frameworks}
+    for name, path in (rescorings or {}).items():
+        observations = distrust(observations, name, judged[name], read_json(path, "rescoring"))
     runs = {
         name: require_seeds(
             select(observations, name, variant, validation.size),
             validation.seeds,
             f"{name}/{variant} at size {validation.size}",
         )
-        for name in frameworks
+        for name, variant in judged.items()
     }
     loss_SV = np.column_stack([losses(items) for items in runs.values()])
+    tuning_noise.accounts(tunings or {}, tuning_budget)
     regrets = tuning_noise.expected_regrets(tunings or {}, None)
     result = analyse(loss_SV, list(runs), validation.seeds, validation.alpha, regrets)
     means = {name: float(np.nanmean(column)) if np.isfinite(column).any() else None
@@ -128,15 +137,16 @@ def compare(
     ranking = sorted(runs, key=lambda name: (means[name] is None, means[name] or 0.0, name))
     write_json(output, "comparison", {
         **result,
-        "frameworks": list(runs), "variant": variant, "size": validation.size, "seeds": list(validation.seeds),
+        "frameworks": list(runs), "size": validation.size, "seeds": list(validation.seeds),
         "alpha": validation.alpha, "unit": "nats per token",
         "variants": {
             name: {
+                "variant": judged[name],
                 "mean": means[name],
                 "sd": float(np.nanstd(column, ddof=1)) if np.isfinite(column).sum() > 1 else None,
                 "losses": {str(item.seed): item.loss for item in runs[name]},
                 "bits_per_byte": {str(item.seed): item.bits_per_byte for item in runs[name]},
-                "diverged": [item.seed for item in runs[name] if item.status == "diverged"],
+                "diverged": [item.seed for item in runs[name] if item.status != "finished"],
                 "rank": ranking.index(name) + 1,
                 "parameters": runs[name][0].parameters,
                 "total_parameters": runs[name][0].total_parameters,
@@ -146,6 +156,7 @@ def compare(
         },
         "sentence": _sentence(result, validation.alpha),
         "tuning_policy": tuning_policy,
+        "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
         "protocol": registration(validation),
         "provenance": provenance("evomix.statistics.comparison", preset=preset, tuning_policy=tuning_policy),
     })  # fmt: skip

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evomix.artifacts import digest_text
-from evomix.settings import Validation
+from evomix.provenance import PROTOCOL, protocol_digest
+from evomix.settings import TuningBudget, Validation
 
-PROTOCOL = Path(__file__).resolve().parents[3] / "PROTOCOL.md"
-"""The pre-registration at the root of the repository; absent when the package is installed without it."""
-
-REGISTERED = "f34bd0286bb44c073cb1c11a38dfaa6ef9315374c4f833748c39e84bc69d3aa8"
+REGISTERED = "ef7104371526c3b41ee31baec1f9abe6b0315e10c3fa0d4ed33dc18023d2107e"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {
@@ -22,15 +19,6 @@ REGISTERED_VALUES: dict[str, float] = {
     "equivalence": 0.05,
 }
 """Values of the confirmatory analysis in PROTOCOL.md."""
-
-
-def protocol_digest(path: Path = PROTOCOL) -> str | None:
-    """Return the SHA-256 of the protocol's text with normalised line ends, or None when the file is absent."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return digest_text("\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n")
 
 
 def departures(validation: Validation) -> list[str]:
@@ -45,14 +33,15 @@ def departures(validation: Validation) -> list[str]:
     ] + [f"{text}, registered evolved against standard" for text in pairs]
 
 
-def registration(validation: Validation, path: Path = PROTOCOL) -> dict[str, Any]:
-    """Return the block that ties a result to the pre-registration."""
+def registration(validation: Validation, path: Path = PROTOCOL, budget: TuningBudget | None = None) -> dict[str, Any]:
+    """Return the block that ties a result to the pre-registration; `budget` is what every tuning may spend."""
     digest = protocol_digest(path)
     changed = digest != REGISTERED
+    pruned = ["tuning trials are pruned, registered not pruned"] if budget and budget.pruning != "none" else []
     said = ["the text of PROTOCOL.md is not the registered one"] if changed else []
     return {
         "digest": digest,
         "registered": REGISTERED,
         "changed": changed,
-        "departures": said + departures(validation),
+        "departures": said + departures(validation) + pruned,
     }

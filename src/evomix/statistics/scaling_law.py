@@ -13,6 +13,7 @@ import numpy as np
 from evomix.artifacts import write_json
 from evomix.errors import UserError
 from evomix.provenance import provenance
+from evomix.settings import TuningBudget
 from evomix.statistics.observations import (
     Observation,
     bits,
@@ -234,6 +235,7 @@ def fit(
     *,
     preset: str | None = None,
     tuning_policy: str | None = None,
+    tuning_budget: TuningBudget | None = None,
     variants: tuple[str, str] = ARMS,
     alpha: float = LEVEL,
 ) -> None:
@@ -244,4 +246,6 @@ def fit(
     grid = read_grid(read_observations(summaries), framework, variants)
     block = provenance("evomix.statistics.scaling_law", preset=preset, tuning_policy=tuning_policy)
     result = analyse(grid, framework, alpha, variants)
-    write_json(output, "scaling", {**result, "tuning_policy": tuning_policy, "provenance": block})
+    budget = tuning_budget.model_dump() if tuning_budget else None
+    labels = {"tuning_policy": tuning_policy, "tuning_budget": budget, "provenance": block}
+    write_json(output, "scaling", {**result, **labels})

@@ -2,15 +2,18 @@
 
 Two variants that are equally good at their best hyper-parameters differ by their regrets, and seeds cannot average that
 away: a paired t over seeds alone then rejects too often (12 % at nominal 5 % with 50 trials, 30 % when the luckiest
-trial is taken; calibration.json shows both).
+trial is taken; calibration.json shows both). The budgets of the tunings, which must be equal, are read here too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evomix.artifacts import read_json
+from evomix.errors import UserError
+from evomix.settings import TuningBudget
 
 REGRET_SHARE = 0.2
 """Variance of a choice's regret over the square of the regret its response surface expects.
@@ -33,3 +36,18 @@ def expected_regrets(tunings: Mapping[str, Path], policy: str | None) -> dict[st
     if policy == "shared" or not tunings:
         return None
     return {arm: float(read_json(path, "tuning")["expected_regret"]) for arm, path in tunings.items()}
+
+
+def accounts(tunings: Mapping[str, Path], budget: TuningBudget | None) -> dict[str, dict[str, Any]]:
+    """Return what each arm's tuning chose and spent, read from its best.json by arm.
+
+    UserError when one had another budget than `budget` (None: not compared): variants are tuned with equal budgets.
+    """
+    found = {}
+    for arm, path in tunings.items():
+        best = read_json(path, "tuning")
+        if budget is not None and best["budget"] != budget.model_dump():
+            had = ", ".join(f"{key} {value}" for key, value in best["budget"].items())
+            raise UserError(f"{path} was tuned with another budget ({had}); delete it and run the workflow again")
+        found[arm] = {key: best[key] for key in ("chosen", "at_edge", "trials", "spent_steps", "expected_regret")}
+    return found

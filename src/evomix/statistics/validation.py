@@ -11,7 +11,7 @@ import numpy as np
 
 from evomix.artifacts import read_json, write_json
 from evomix.provenance import provenance
-from evomix.settings import Validation
+from evomix.settings import TuningBudget, Validation
 from evomix.statistics import tuning_noise, verdict
 from evomix.statistics.criteria import all_met, strong_criteria, success_criteria
 from evomix.statistics.observations import Observation, bits, distrust, losses, read_observations, require_seeds, select
@@ -29,6 +29,12 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
     seeds = result["agreement"]["seeds"]
     if seeds < 6:
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
+    pruned = sum(arm["trials"]["pruned"] for arm in result["tuning"].values())
+    if pruned:
+        found.append(
+            f"{pruned} trials of the tunings were pruned on their early loss: the share of the tuning's noise in the "
+            "test was calibrated without pruning"
+        )
     if result["primary"]["expected_regrets"] is None:
         found.append("noise of the tuning is not counted: intervals and p hold for the hyper-parameters as they are")
     curse = result.get("winners_curse")
@@ -95,13 +101,15 @@ def validate(
     rescorings: Mapping[str, Path] | None = None,
     preset: str | None = None,
     tuning_policy: str | None = None,
+    tuning_budget: TuningBudget | None = None,
 ) -> None:
     """Compare reference and candidate of every framework and write `output`/{framework}.json (schema "validation").
 
     `summaries` are training summaries (may hold more than needed); `scaling` maps a framework to its scaling JSON.
     `tunings` maps a framework to {"standard": best.json, "evolved": best.json}, whose noise widens the error of the
-    comparison; `selections` maps it to its selection.json, whose claims are set beside the result; `rescorings` maps it
-    to the trusted re-measurement of the evolved runs: one that confirms no loss makes the run count as diverged.
+    comparison and whose budgets must be `tuning_budget`; `selections` maps it to its selection.json, whose claims are
+    set beside the result; `rescorings` maps it to the trusted re-measurement of the evolved runs: one that confirms no
+    loss makes the run count as diverged.
     `validation.pair` names the variants in the roles standard and evolved. UserError when a run is missing.
     """
     observations = read_observations(summaries)
@@ -119,6 +127,7 @@ def validate(
             )
             for arm, variant in variants[framework].items()
         }
+    tuned = {name: tuning_noise.accounts((tunings or {}).get(name, {}), tuning_budget) for name in frameworks}
     pairs = [
         Pairs(
             framework,
@@ -146,7 +155,9 @@ def validate(
             "bits_per_byte": {"mean": test.mean, "ci": [test.low, test.high]},
             "costs": _costs(arms),
             "tuning_policy": tuning_policy,
-            "protocol": registration(validation),
+            "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
+            "tuning": tuned[framework],
+            "protocol": registration(validation, budget=tuning_budget),
             "provenance": block,
         }
         if selections and framework in selections:

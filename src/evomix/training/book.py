@@ -56,6 +56,15 @@ class Book:
         self.record.add_evaluation(self.exam.point(model, self.record.finished))
         self.evaluation_seconds += time.monotonic() - began
 
+    def pause(self) -> None:
+        """Write paused.json: the held-out losses so far, by step, on the curve's subset."""
+        content = {
+            "spec_digest": spec_digest(self.spec),
+            "code": fingerprint(MODULE),
+            "held_out": {str(int(step)): loss for step, loss in self.record.evaluations},
+        }
+        write_json(self.folder / "paused.json", "paused", content)
+
     def finish(self, model: Transformer, times: dict[str, Any]) -> None:
         """Hold the final exam on the whole shard and write all results, the summary last.
 

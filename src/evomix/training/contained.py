@@ -14,7 +14,7 @@ from typing import Any
 
 from evomix.gate import sandbox
 from evomix.specs import RunSpec, write_spec
-from evomix.training.finished import finished_summary
+from evomix.training.finished import finished_summary, held_out_at
 from evomix.training.preemption import EXIT_CODE
 
 _START_SECONDS = 120.0
@@ -48,6 +48,20 @@ def train_all_contained(runs: Sequence[tuple[RunSpec, Path]], *, stack: bool = T
     return [summary for summary in summaries if summary is not None]
 
 
+def train_contained_until(spec: RunSpec, folder: Path, step: int) -> float | None:
+    """Train `spec` in the sandbox up to `step` and pause; return its held-out loss (nats per token) there.
+
+    None when the run ended before, because it diverged. Raises RunError as `train_contained` does.
+    """
+    loss = held_out_at(spec, folder, step)
+    if loss is None and finished_summary(spec, folder) is None:
+        _train([(spec, folder)], until=step)
+        loss = held_out_at(spec, folder, step)
+        if loss is None and finished_summary(spec, folder) is None:
+            raise RunError("the run neither paused nor ended")
+    return loss
+
+
 def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     """Return what runs need of their corpora: the training shard and the one they are measured on, nothing more."""
     wanted = {(spec.corpus.folder, shard) for spec, _ in runs for shard in ("train", spec.measurement.shard)}
@@ -57,14 +71,15 @@ def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     ]
 
 
-def _train(runs: Sequence[tuple[RunSpec, Path]], stack: bool) -> None:
+def _train(runs: Sequence[tuple[RunSpec, Path]], stack: bool = True, until: int | None = None) -> None:
+    options = [*([] if stack else ["--no-stack"]), *([] if until is None else ["--until", str(until)])]
     for spec, folder in runs:
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)
     first = runs[0][0]
     folders = [folder for _, folder in runs]
     result = sandbox.run(
-        ["-m", "evomix", "train-worker", *([] if stack else ["--no-stack"]), *(str(folder) for folder in folders)],
+        ["-m", "evomix", "train-worker", *options, *(str(folder) for folder in folders)],
         readable=[*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec, _ in runs}))],
         scratch=Path(os.path.commonpath(folders)),
         settings=first.sandbox,

@@ -25,7 +25,7 @@ from evomix.streams import derive
 from evomix.training import checkpoint
 from evomix.training.book import Book
 from evomix.training.device import open_device
-from evomix.training.finished import MODULE, finished_summary
+from evomix.training.finished import MODULE, finished_summary, held_out_at
 from evomix.training.graph import capture
 from evomix.training.inputs import Batches, check_corpus, load_mechanism, use_threads
 from evomix.training.objective import objective_of
@@ -142,13 +142,17 @@ class Session:
         """Whether every run is lost."""
         return all(book.record.diverged for book in self.books)
 
-    def train(self, stop: threading.Event) -> None:
-        """Train to the end and write all results; Preempted after a checkpoint once `stop` is set."""
+    def train(self, stop: threading.Event, until: int | None = None) -> None:
+        """Train to the end and write all results; Preempted after a checkpoint once `stop` is set.
+
+        With `until`, a multiple of `every`, pause after that many steps: a checkpoint, and the held-out losses so far.
+        """
+        goal = min(self.steps, until or self.steps)
         others = f" and {len(self.books) - 1} more" if len(self.books) > 1 else ""
         if not self.finished:
             self.evaluate()
         with Progress(self.books[0].title + others, self.steps, self.finished) as progress:
-            while self.finished < self.steps and not self.diverged:
+            while self.finished < goal and not self.diverged:
                 self.advance(stop)
                 if self.finished % self.every == 0 or self.finished == self.steps:
                     self.evaluate()
@@ -158,6 +162,11 @@ class Session:
                 if stop.is_set():
                     raise Preempted
                 progress.show(self.finished, self.books[0].record.mean)
+        if self.finished < self.steps and not self.diverged:
+            self.save()
+            for book in self.books:
+                book.pause()
+            return
         if len(self.books) > 1:
             self.save()  # results are written one after another: a kill in between must find the whole group
         times = self._times()
@@ -222,9 +231,22 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     if done is not None:
         checkpoint.clear(Path(folder) / "checkpoint")
         return done
+    _train_alone(spec, folder)
+    return read_json(Path(folder) / "summary.json", "training")
+
+
+def train_until(spec: RunSpec, folder: Path, step: int) -> None:
+    """Train a run up to `step`, a multiple of the steps between evaluations, and leave a checkpoint and paused.json.
+
+    `train` goes on from there to the same bytes as without a pause. A run that diverges on the way is finished.
+    """
+    if finished_summary(spec, folder) is None and held_out_at(spec, folder, step) is None:
+        _train_alone(spec, folder, step)
+
+
+def _train_alone(spec: RunSpec, folder: Path, until: int | None = None) -> None:
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         trainer, batches, dispatches = prepare(spec)
         stepper = capture(trainer, [batches.read(step) for step in range(2)])
-        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began).train(stop)
-    return read_json(Path(folder) / "summary.json", "training")
+        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began).train(stop, until)

@@ -1,4 +1,7 @@
-"""When a run counts as done: its summary is of this very spec, made by this very code. Imports nothing heavy."""
+"""When a run counts as done, or as paused: its file is of this very spec, made by this very code.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +25,13 @@ def finished_summary(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
         return None
     same = summary["spec_digest"] == spec_digest(spec) and summary["provenance"]["code"] == fingerprint(MODULE)
     return summary if same else None
+
+
+def held_out_at(spec: RunSpec, folder: Path, step: int) -> float | None:
+    """Return the held-out loss (nats per token) after `step` steps of a run that paused there or later, or None."""
+    try:
+        paused = read_json(Path(folder) / "paused.json", "paused")
+    except UserError:
+        return None
+    same = paused["spec_digest"] == spec_digest(spec) and paused["code"] == fingerprint(MODULE)
+    return paused["held_out"].get(str(step)) if same else None

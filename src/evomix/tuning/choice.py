@@ -1,6 +1,7 @@
 """From all trials of a variant to its hyper-parameters: the cautious optimum of the response surface.
 
-The surface is fitted to the trials that finished; a point whose nearest trial did not finish is never chosen.
+The surface is fitted to the trials that finished; a point whose nearest trial did not finish is never chosen. A pruned
+trial is censored: its early loss is no final loss, so all it says is that the choice lies elsewhere.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def choose(
 
     `chosen` holds the hyper-parameters; the rest says how well they are known: expected loss with standard error, noise
     of a trial, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of optima
-    that the trials leave possible, budget. Losses in nats per token. Raises UserError with fewer than four finished
-    trials.
+    that the trials leave possible, the budget and the steps spent of it. Losses in nats per token. Raises UserError
+    with fewer than four finished trials.
     """
     import pandas as pd
 
@@ -66,6 +67,7 @@ def choose(
     active = tuple(index for index, dimension in enumerate(space) if dimension.active)
     points = coordinates(space, trials)
     finished = np.array([trial["loss"] is not None for trial in trials])
+    pruned = [trial for trial in trials if trial["status"] == "pruned"]
     losses = np.array([trial["loss"] for trial in trials if trial["loss"] is not None])
     if len(losses) < surface.MINIMUM:
         reason = next(trial["reason"] for trial in trials if trial["loss"] is None)
@@ -85,7 +87,8 @@ def choose(
     optima = candidates[draws.argmin(axis=0)]
     luckiest = int(np.flatnonzero(finished)[losses.argmin()])
 
-    frame = pd.DataFrame(trials)[["number", *NAMES, "status", "reason", "loss", "spec_digest"]]
+    frame = pd.DataFrame(trials)[["number", *NAMES, "status", "reason", "loss", "steps", "spec_digest"]]
+    frame["steps"] = frame["steps"].astype("Int64")
     frame["loss"] = frame["loss"].astype("float64")
     write_table(output.parent / "trials.parquet", frame.assign(predicted=at_trials))
     journal.tell(output.parent / "study.journal", f"{owner['framework']}/{owner['variant']}", space, trials)
@@ -110,9 +113,13 @@ def choose(
                 "optimism": _short(at_trials[luckiest] - trials[luckiest]["loss"]),
             },
             "surface": _described(fitted, space, active),
-            "trials": {"planned": len(trials), "finished": len(losses)},
-            "failures": {trial["number"]: trial["reason"] for trial in trials if trial["loss"] is None},
-            "budget": {"trials": len(trials), "steps": tuning.steps, "total_steps": len(trials) * tuning.steps},
+            "trials": {"planned": len(trials), "finished": len(losses), "pruned": len(pruned)},
+            "pruned": {trial["number"]: trial["reason"] for trial in pruned},
+            "failures": {
+                trial["number"]: trial["reason"] for trial in trials if trial["loss"] is None and trial not in pruned
+            },
+            "budget": tuning.budget.model_dump(),
+            "spent_steps": sum(trial["steps"] or 0 for trial in trials),
             "design": digest_file(design),
             "provenance": provenance("evomix.tuning.choice", tuning_policy=policy),
         },

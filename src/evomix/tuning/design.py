@@ -2,8 +2,7 @@
 
 The points depend on the config alone, so standard and evolved variants get the same trials, and thereby equal budgets,
 by construction; they need not wait for each other, so workers never share a lock; and the first n points of a longer
-design are the design of n trials, so more trials only add. No trial is pruned on its early loss: at equal compute the
-surface through fewer whole trials chooses better (tests/test_tuning.py), and pruning would train variants unequally.
+design are the design of n trials, so more trials only add.
 """
 
 from __future__ import annotations
@@ -65,6 +64,8 @@ def _value(dimension: Dimension, asked: float | int) -> float | int:
 
 
 def design(tuning: Tuning, output: Path) -> None:
-    """Write design.json: steps and every trial {number, learning_rate, warmup_steps, weight_decay, batch_size}."""
+    """Write design.json: steps, pruning, and every trial {number, learning_rate, warmup_steps, …}."""
     trials = [{"number": number, **point} for number, point in enumerate(points(tuning))]
-    write_json(output, "tuning_design", {"seed": tuning.seed, "steps": tuning.steps, "trials": trials})
+    write_json(output, "tuning_design", {
+        "seed": tuning.seed, "steps": tuning.steps, "pruning": tuning.pruning, "trials": trials,
+    })  # fmt: skip

@@ -21,7 +21,9 @@ def _distributions(space: tuple[Dimension, ...]) -> dict[str, BaseDistribution]:
 
 
 def tell(path: Path, name: str, space: tuple[Dimension, ...], trials: list[dict[str, Any]]) -> None:
-    """Write a fresh study called `name` to `path` and tell it all trials in their order; one without a loss has failed.
+    """Write a fresh study called `name` to `path` and tell it all trials in their order.
+
+    A trial without a loss was pruned or has failed.
 
     Only this function writes the journal, after the workers have ended, so no lock can be left behind by a killed one.
     """
@@ -31,13 +33,14 @@ def tell(path: Path, name: str, space: tuple[Dimension, ...], trials: list[dict[
         study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
         known = _distributions(space)
         for trial in trials:
-            failed = trial["loss"] is None
+            state = TrialState.PRUNED if trial["status"] == "pruned" else TrialState.FAIL
             study.add_trial(
                 create_trial(
-                    state=TrialState.FAIL if failed else TrialState.COMPLETE,
+                    state=state if trial["loss"] is None else TrialState.COMPLETE,
                     value=trial["loss"],
                     params={item: trial[item] for item in known},
                     distributions=known,
+                    intermediate_values={int(step): loss for step, loss in trial["rungs"].items()},
                     user_attrs={"spec_digest": trial["spec_digest"], "reason": trial["reason"]},
                 )
             )

@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,7 @@ from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, spec_digest, write_spec
 from evomix.training.contained import RunError
 from evomix.training.finished import MODULE
-
-Trainer = Callable[[RunSpec, Path], dict[str, Any]]
-"""Trains a spec in a folder, resumable, and returns what it wrote as summary.json."""
+from evomix.tuning.pruning import Halving, Pauser, Trainer
 
 
 def trial_spec(run: RunSpec, trial: dict[str, Any], steps: int) -> RunSpec:
@@ -40,14 +39,15 @@ def run_trials(
     output: Path,
     *,
     train: Trainer,
+    pause: Pauser,
     train_all: Callable[[Sequence[tuple[RunSpec, Path]]], object] = lambda runs: None,
 ) -> None:
     """Train the trials whose number leaves `worker` on division by `workers`; write their results to `output`.
 
     `run` gives everything but the hyper-parameters; `train` is the training to use (in the sandbox, for code that
-    was evolved), and `train_all` may train several at once beforehand. Each trial lives in folder/trial_{number}/. A
-    training that diverged, or whose code raised or was stopped, is a result with its reason and without a loss; it
-    does not stop the others.
+    was evolved), `pause` trains up to a step (when the design prunes), and `train_all` may train several at once
+    beforehand (when it does not). Each trial lives in folder/trial_{number}/. A training that diverged or was pruned,
+    or whose code raised or was stopped, is a result with its reason and without a loss; it does not stop the others.
     """
     if not 0 <= worker < workers:
         raise UserError(f"worker {worker} does not exist among {workers} workers; they are numbered from 0")
@@ -56,18 +56,24 @@ def run_trials(
     runs = [(trial_spec(run, trial, content["steps"]), folder / f"trial_{trial['number']}") for trial in mine]
     for spec, place in runs:
         _prepare(spec, place)
-    with contextlib.suppress(RunError):  # the loop below finds out which run it was
-        train_all(runs)
+    take: Trainer = partial(_once, train=train)
+    if content["pruning"] == "halving":
+        take = partial(Halving(content["steps"], run.measurement.every).train, train=take, pause=pause)
+    else:
+        with contextlib.suppress(RunError):  # the loop below finds out which run it was
+            train_all(runs)
     records = []
     for number, (trial, (spec, place)) in enumerate(zip(mine, runs, strict=True), start=1):
-        summary = _train(spec, place, train)
+        summary = _result(spec, place, take)
         told = "no loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
         print(
             f"trial {trial['number']} ({number} of {len(mine)}): {summary['status']}, {told}",
             file=sys.stderr,
             flush=True,
         )
-        kept = {key: summary.get(key) for key in ("status", "reason", "loss", "steps")}
+        kept = {key: summary.get(key) for key in ("status", "reason", "loss", "steps")} | {
+            "rungs": summary.get("rungs", {})
+        }
         records.append({"number": trial["number"], "spec_digest": spec_digest(spec), **kept})
     write_json(
         output,
@@ -92,12 +98,16 @@ def _prepare(spec: RunSpec, folder: Path) -> None:
     write_json(folder / "trial.json", "trial", identity)
 
 
-def _train(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
-    """Return the trial's summary, training it unless it has been trained; a failed training has one too."""
-    if (folder / "summary.json").is_file():
-        return read_json(folder / "summary.json", "training")
+def _once(spec: RunSpec, folder: Path, train: Trainer) -> dict[str, Any]:
+    """Return the trial's summary, training it unless it has been trained."""
+    done = (folder / "summary.json").is_file()
+    return read_json(folder / "summary.json", "training") if done else train(spec, folder)
+
+
+def _result(spec: RunSpec, folder: Path, take: Trainer) -> dict[str, Any]:
+    """Return the trial's summary; a failed training has one too."""
     try:
-        return train(spec, folder)
+        return take(spec, folder)
     except RunError as error:
         return {"status": "failed", "reason": str(error), "loss": None, "steps": None}
 

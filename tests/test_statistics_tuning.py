@@ -1,0 +1,77 @@
+"""What a tuning means for the comparison: its noise widens the test, its budget stands in every result."""
+
+import pytest
+
+from evomix.artifacts import read_json, write_json
+from evomix.errors import UserError
+from evomix.settings import Tuning, Validation
+from evomix.statistics import comparison, scaling_law, validation
+from statistics_study import FRAMEWORKS, noisy_loss, write_study
+
+FIRST, SECOND, _ = FRAMEWORKS
+BUDGET = Tuning(size="base", trials=50, steps=100).budget
+
+
+def write_tuning(path, regret=0.004, budget=BUDGET, pruned=0):
+    """Write what the analysis reads of a tuning."""
+    trials = {"planned": budget.trials, "finished": budget.trials - pruned, "pruned": pruned}
+    content = {"chosen": {"learning_rate": 1e-3}, "at_edge": [], "trials": trials, "spent_steps": budget.total_steps}
+    write_json(path, "tuning", {"expected_regret": regret, "budget": budget.model_dump(), **content})
+    return path
+
+
+def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
+    seeds = list(range(42, 52))
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(tmp_path, noisy_loss({FIRST: 0.005}), seeds, [FIRST])
+    tunings = {}
+    for arm in ("standard", "evolved"):
+        tunings[arm] = write_tuning(tmp_path / "tuning" / f"{arm}.json")
+    found = {}
+    for policy, files in (("joint", {FIRST: tunings}), ("shared", {FIRST: tunings}), ("none", None)):
+        output = tmp_path / policy
+        validation.validate(settings, [FIRST], paths, {}, output, tunings=files, tuning_policy=policy)
+        found[policy] = read_json(output / f"{FIRST}.json", "validation")
+    joint, shared, none = found["joint"], found["shared"], found["none"]
+    assert joint["primary"]["expected_regrets"] == {"standard": 0.004, "evolved": 0.004}
+    assert joint["primary"]["tuning_error"] == pytest.approx((0.2 * 2 * 0.004**2) ** 0.5)
+    assert joint["primary"]["p"] > joint["seeds_only"]["p"] == none["primary"]["p"] == shared["primary"]["p"]
+    assert joint["difference"]["ci"][0] < none["difference"]["ci"][0]
+    assert joint["effect"] == none["effect"]
+    assert any("noise of the tuning is not counted" in warning for warning in none["warnings"])
+    assert not any("noise of the tuning is not counted" in warning for warning in joint["warnings"])
+    compared = tmp_path / "comparison.json"
+    both = write_study(tmp_path / "both", noisy_loss({}), seeds, [FIRST, SECOND])
+    best = {FIRST: tunings["evolved"], SECOND: tunings["standard"]}
+    comparison.compare(settings, [FIRST, SECOND], both, compared, tunings=best)
+    wide = read_json(compared, "comparison")["contrasts"][0]["ci"]
+    comparison.compare(settings, [FIRST, SECOND], both, compared)
+    narrow = read_json(compared, "comparison")["contrasts"][0]["ci"]
+    assert wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
+
+
+def test_budget_and_policy_stand_in_every_result_and_must_be_equal(tmp_path):
+    seeds = [42, 43, 44]
+    settings = Validation(size="1M", seeds=seeds)
+    paths = write_study(tmp_path, noisy_loss({}), seeds, [FIRST])
+    tunings = {FIRST: {arm: write_tuning(tmp_path / f"{arm}.json", pruned=2) for arm in ("standard", "evolved")}}
+    labels = {"tuning_policy": "joint", "tuning_budget": BUDGET}
+    scaling_law.fit(FIRST, paths, tmp_path / "law.json", **labels)
+    laws = {FIRST: tmp_path / "law.json"}
+    validation.validate(settings, [FIRST], paths, laws, tmp_path / "out", tunings=tunings, **labels)
+    best = {FIRST: tunings[FIRST]["evolved"]}
+    comparison.compare(settings, [FIRST], paths, tmp_path / "comparison.json", tunings=best, **labels)
+    for path, schema in (("law", "scaling"), (f"out/{FIRST}", "validation"), ("comparison", "comparison")):
+        result = read_json(tmp_path / f"{path}.json", schema)
+        assert result["tuning_policy"] == "joint"
+        assert result["tuning_budget"] == {
+            "size": "base", "trials": 50, "steps": 100, "total_steps": 5_000, "pruning": "none"
+        }  # fmt: skip
+    result = read_json(tmp_path / f"out/{FIRST}.json", "validation")
+    assert result["tuning"]["evolved"]["chosen"] == {"learning_rate": 1e-3}
+    assert any(warning.startswith("4 trials of the tunings were pruned") for warning in result["warnings"])
+
+    poorer = BUDGET.model_copy(update={"trials": 10, "total_steps": 1_000})
+    write_tuning(tunings[FIRST]["standard"], budget=poorer)
+    with pytest.raises(UserError, match=r"standard\.json was tuned with another budget \(.*trials 10\); delete"):
+        validation.validate(settings, [FIRST], paths, laws, tmp_path / "out", tunings=tunings, **labels)
