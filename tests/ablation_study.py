@@ -12,8 +12,10 @@ from evomix.evolution.grammar.edits import drawer
 from evomix.evolution.proposers.grammar import Grammar
 from evomix.evolution.scaffold import scaffold
 from evomix.mechanisms import library
-from evomix.settings import Framework
+from evomix.settings import Framework, Tuning
 from evomix.streams import numpy_stream
+
+BUDGET = Tuning(size="tiny", trials=4, steps=2).budget
 
 TITLES = {
     "adds initialise, self.step, self.log_rate; changes return in generators, logits in matrix": 0.006,
@@ -48,7 +50,7 @@ def write_ablation(root: Path, framework: str, size: str, seeds: tuple[int, ...]
     content = {"framework": framework, "pair": pair, "claims_differ": False, "edits": edits}
     write_json(folder / "edits.json", "edits", content)
     write_json(folder / "worker_0.json", "ablation_worker", {"worker": 0, "runs": runs})
-    section = AblationSection(size=size, seeds=list(seeds), policy="joint", preset="test")
+    section = AblationSection(size=size, seeds=list(seeds), policy="joint", preset="test", budget=BUDGET)
     summaries = sorted((root / "training" / framework).glob(f"*/{size}/*/summary.json"))
     measure(folder / "edits.json", [folder / "worker_0.json"], summaries, section, folder.with_suffix(".json"))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablation_study import edited, standard
+from ablation_study import BUDGET, edited, standard
 from evomix.ablation import effects, trainings
 from evomix.ablation.edits import Difference
 from evomix.ablation.section import AblationSection
@@ -247,7 +247,7 @@ def test_inert_is_zero_to_the_bit_and_a_large_effect_has_its_sign(stats: Path, t
             tmp_path / "edits.json", tmp_path / "variants", SEEDS, 0, 1, tmp_path / "worker_0.json",
             specify=lambda kind, mechanism, seed: run_spec(stats, mechanism, seed), train=train,
         )  # fmt: skip
-        section = AblationSection(size="tiny", seeds=SEEDS, policy="joint", preset="test")
+        section = AblationSection(size="tiny", seeds=SEEDS, policy="joint", preset="test", budget=BUDGET)
         return measured(tmp_path, summaries, section)
 
     result = work()
@@ -321,7 +321,7 @@ def test_nothing_evolved_is_said_in_words(stats: Path, tmp_path: Path) -> None:
     for variant in ("standard", "evolved"):
         engine.train(run_spec(stats, tmp_path / f"{variant}.py", 3), tmp_path / variant)
         summaries.append(tmp_path / variant / "summary.json")
-    section = AblationSection(size="tiny", seeds=[3], policy="joint", preset="test")
+    section = AblationSection(size="tiny", seeds=[3], policy="joint", preset="test", budget=BUDGET)
     result = measured(tmp_path, summaries, section)
     assert result["edits"] == []
     assert result["summary"] == "nothing evolved: no edit to ablate (evolved computes what standard computes)"

@@ -71,6 +71,7 @@ def measure(
         "level": LEVEL,
         "edits": found,
         "summary": _summary(found, pair, content["claims_differ"]),
+        "tuning_budget": section.budget.model_dump(),
         "provenance": provenance("evomix.ablation.effects", preset=section.preset, tuning_policy=section.policy),
     }
     write_json(output, "ablation", result)
