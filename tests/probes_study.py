@@ -8,6 +8,7 @@ from pathlib import Path
 from evomix.artifacts import write_json
 from evomix.probes.settings import Probes, ProbeTask
 from evomix.probes.summary import summarise
+from evomix.settings import Tuning
 from evomix.specs import PolicySection
 from evomix.streams import numpy_stream
 
@@ -43,5 +44,6 @@ def write_probes(root: Path, framework: str, seeds: Sequence[int], hostile: str)
         lengths.append(root / "probes" / "lengths" / framework / f"{variant}.json")
         shape = {"trained": 32, "tokens": 640, "edges": [0, 32, 64]}
         write_json(lengths[-1], "probe_lengths", {**owner, **shape, "runs": read})
-    labels = PolicySection(policy="joint", preset="test")
+    budget = Tuning(size="tiny", trials=4, steps=2).budget
+    labels = PolicySection(policy="joint", preset="test", budget=budget)
     summarise(probes, labels, ("standard", "evolved"), runs, lengths, root / "probes" / f"{framework}.json")
