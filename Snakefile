@@ -37,6 +37,7 @@ rule all:
     input:
         "<results>/report.html",
         "<results>/tables",
+        expand("<results>/cards/{framework}.md", framework=study.frameworks),
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
         "<results>/comparison/frameworks.json",
         ablations(),

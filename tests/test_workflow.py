@@ -61,6 +61,7 @@ def test_a_changed_alpha_redoes_only_the_test_and_its_readers(finished: Path) ->
         "draw_figure",
         "build_report",
         "write_tables",
+        "write_card",
     }
     assert set(jobs) <= readers
     assert jobs["configure"] == 1

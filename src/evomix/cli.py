@@ -62,6 +62,7 @@ for command in (
     analysis.materialise_mixing,
     analysis.draw_figure,
     analysis.write_tables,
+    analysis.write_card,
     analysis.build_report,
     analysis.write_reference,
     plan.plan,

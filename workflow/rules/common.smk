@@ -232,3 +232,22 @@ def report_inputs():
             for state in ("certificate.json", "trained.certificate.json")
         ),
     ]
+
+
+def card_inputs(wildcards):
+    """Return what the card of a framework's judged variant reads."""
+    framework, pair = wildcards.framework, PAIRS[wildcards.framework]
+    return [
+        section("validation"),
+        section("policy"),
+        f"<results>/validation/{framework}.json",
+        f"<results>/scaling/{framework}.json",
+        tuning(framework, pair[1]),
+        *expand(
+            "<results>/mechanisms/{framework}/{variant}.{kind}",
+            framework=framework,
+            variant=pair,
+            kind=["py", "certificate.json", "trained.certificate.json"],
+        ),
+        *summaries([framework], pair, study.validation.size, study.validation.seeds),
+    ]

@@ -1,4 +1,4 @@
-"""One self-contained HTML report of the study."""
+"""The report of the study for readers: one self-contained HTML file, tables, and a card of every evolved variant."""
 
 
 rule build_report:
@@ -39,3 +39,23 @@ rule write_tables:
         "Writing the tables"
     shell:
         "python -m evomix write-tables {output} --results {params.results} 2>&1 | tee {log}"
+
+
+rule write_card:
+    """Write the card of what a framework judges: what it is, is worth, costs, and where it fails."""
+    input:
+        card_inputs,
+    output:
+        "<results>/cards/{framework}.md",
+    log:
+        "<logs>/report/write_card_{framework}.log",
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=fingerprint("evomix.report.card"),
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
+    message:
+        "Card of {wildcards.framework}"
+    shell:
+        "python -m evomix write-card {output} --framework {wildcards.framework} --results {params.results} 2>&1 | tee {log}"

@@ -178,6 +178,13 @@ def write_tables(folder: Path, results: Results) -> None:
         write_table.write(name, results, folder / name)
 
 
+def write_card(output: Target, framework: FrameworkName, results: Results) -> None:
+    """Write the card of a framework's evolved variant as Markdown."""
+    from evomix.report import card
+
+    card.write_card(results, framework_of(framework), output)
+
+
 def build_report(output: Target) -> None:
     """Write the self-contained HTML report of the results folder that holds OUTPUT."""
     from evomix.report import build

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import seaborn
-
 from evomix.figures import style
 from evomix.figures.tree import Results
 
@@ -21,20 +19,13 @@ def draw(results: Results, output: Path, framework: str) -> None:
     axes = figure.subplots()
     axes.grid(axis="x", visible=False)
     order = [name for name in ("standard", "evolved") if name in set(long["variant"])]
-    seaborn.boxplot(
-        long,
-        x="variant",
-        y="loss",
-        hue="variant",
-        order=order,
-        palette=style.VARIANT_COLOUR,
-        width=0.42,
-        fill=False,
-        linewidth=1.2,
-        showfliers=False,
-        legend=False,
-        ax=axes,
-    )
+    for column, variant in enumerate(order):
+        line = {"color": style.VARIANT_COLOUR[variant], "linewidth": 1.2}
+        values = long.loc[long["variant"] == variant, "loss"]
+        axes.boxplot(
+            values, positions=[column], widths=0.42, showfliers=False, manage_ticks=False,
+            boxprops=line, whiskerprops=line, capprops=line, medianprops=line,
+        )  # fmt: skip
     for pair in pairs.dropna(subset="gain")[["standard", "evolved"]].to_numpy(float):
         axes.plot([0.3, 0.7], pair, color=style.MUTED, linewidth=0.6, alpha=0.8, zorder=1)
     for variant, place in (("standard", 0.3), ("evolved", 0.7)):

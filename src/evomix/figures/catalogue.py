@@ -105,6 +105,20 @@ CATALOGUE: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        "arms",
+        "Arms of the search compared",
+        "Guidance is worth something where its frozen candidate beats the standard on fresh seeds and the control "
+        "arms, which had as many evaluations, do not; the best of many dots is lucky.",
+        SEARCH,
+        True,
+        (
+            Input("config/judgement.json"),
+            Input("evolution/{framework}/baseline/evaluation.json"),
+            Input("evolution/{framework}/{arm}/history.parquet"),
+            Input("evolution/{framework}/{arm}/selection.json"),
+        ),
+    ),
+    Entry(
         "slope_gain",
         "Slope against mean gain of all candidates",
         "Only the upper right is good: a steep slope left of the guard line was bought by a worse small model.",

@@ -64,6 +64,7 @@ def certificate_records(
             test["passed"],
             sentences.get(name, ""),
         )
+        | {"meaning": test["meaning"]}
         for name, test in grouped.items()
     ]
 

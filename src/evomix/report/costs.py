@@ -55,13 +55,14 @@ def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def measured_costs(results: Results) -> list[dict[str, Any]]:
+def measured_costs(results: Results, *frameworks: str) -> list[dict[str, Any]]:
     """Return one record per framework, size and variant: counts, and medians over the runs of measured quantities.
 
-    `ratio` is forward FLOPs against the variant to beat, `counted_ratio` the same of what was counted as it ran.
+    All frameworks of the study unless some are named. `ratio` is forward FLOPs against the variant to beat,
+    `counted_ratio` the same of what was counted as it ran.
     """
     records: list[dict[str, Any]] = []
-    for framework in results.frameworks():
+    for framework in frameworks or results.frameworks():
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for path in sorted((results.root / "training" / framework).glob("*/*/seed_*/summary.json")):
             run = _run(results, path.parent.relative_to(results.root).as_posix())

@@ -53,6 +53,12 @@ def plain(source: str) -> str:
     )
 
 
+def evolvable(source: str) -> str:
+    """Return `source` up to the end of its evolve block: what follows (a member's ground truth) cannot evolve."""
+    before, mark, _ = source.partition("\n# EVOLVE-BLOCK-END")
+    return before + mark
+
+
 def _class_of(kind: object) -> str:
     return next((name for token, name in _CLASSES if kind in token), "")
 

@@ -1,9 +1,12 @@
-"""Pages from templates: autoescaped, self-contained, with a policy under which only our own script can run."""
+"""Pages from templates: autoescaped, self-contained, with a policy under which only our own script can run; cards as
+Markdown, where text that is not ours cannot become markup either."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,33 @@ def _environment() -> Environment:
     )
     environment.filters.update({"words": words, "show": show, "interval": interval, "sentence": sentence})
     return environment
+
+
+def escape_markdown(text: str) -> str:
+    """Return `text` on one line with every character that means something in Markdown or HTML made literal."""
+    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def inline_code(text: str) -> str:
+    """Return `text` as a code span, whatever backticks it holds (CommonMark 6.1); bars are escaped for tables."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    ticks = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    pad = " " if "`" in line else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+def fenced(text: str) -> str:
+    """Return `text` as a fenced block of a difference, with a fence longer than any in the text (CommonMark 4.5)."""
+    ticks = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{ticks}diff\n{text}\n{ticks}"
+
+
+def markdown(template: str, **context: Any) -> str:
+    """Return the Markdown of `template`, with one empty line at most between paragraphs."""
+    environment = _environment().overlay(autoescape=False)
+    environment.filters = environment.filters | {"escaped": escape_markdown, "code": inline_code, "fence": fenced}
+    text = environment.get_template(template).render(**context)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _digest(text: str) -> str:

@@ -12,7 +12,8 @@ from evomix.figures.naming import words
 from evomix.figures.search import ancestry, by_arm, winner
 from evomix.figures.tree import Results
 from evomix.report.ablation import Ablated, ablated
-from evomix.report.diff import Line, difference, highlight, plain
+from evomix.report.card import Card, make_card
+from evomix.report.diff import Line, difference, evolvable, highlight, plain
 from evomix.report.formats import sentence, show
 from evomix.report.table import Table
 from evomix.report.write_table import PER_FRAMEWORK, TABLES
@@ -61,6 +62,7 @@ class FrameworkPage:
     groups: list[tuple[str, list[Drawing]]]
     remarks: list[str]
     probes: list[str]
+    card: Card | None
     edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
@@ -191,8 +193,9 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         groups=_groups(results, framework),
         remarks=_remarks(results, framework, found or {}),
         probes=_probes(results, framework),
+        card=make_card(results, framework),
         edits=_edits(results, framework),
-        difference=difference(standard, evolved) if standard is not None and evolved is not None else [],
+        difference=difference(*map(evolvable, (standard, evolved))) if standard and evolved else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
         ablation=ablated(results, framework),
         tables=[table for table in (item.only(framework) for item in own) if len(table.rows)],

@@ -180,12 +180,16 @@ def certificates(results: Results) -> Table:
             ):
                 found = results.json(f"mechanisms/{framework}/{name}") or {}
                 own = {"framework": framework, "variant": variant, "weights": weights}
-                records += [own | {key: item.get(key) for key in _CHECK} for item in found.get("checks", [])]
+                records += [
+                    own | {key: item.get(key) for key in _CHECK} | {"meaning": item.get("meaning", "")}
+                    for item in found.get("checks", [])
+                ]
     columns: Columns = {
         "framework": ("framework", "text"),
         "variant": ("variant", "text"),
         "weights": ("weights", "text"),
         "check": ("check", "text"),
+        "meaning": ("what it says", "text"),
         "layer": ("layer", "text"),
         "value": ("measured", "text"),
         "limit": ("limit", "text"),
