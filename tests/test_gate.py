@@ -74,7 +74,7 @@ def assert_caught(programs: dict[str, Program], results: dict[str, Any]) -> None
     for name, item in programs.items():
         failed = results[name]["failed"]
         assert {check["layer"] for check in failed} & set(item.caught_by), name
-        assert all(check.keys() == KEYS and check["hint"] for check in failed), name
+        assert all(check.keys() - {"meaning"} == KEYS and check["hint"] for check in failed), name
 
 
 def test_a_sample_of_cheats_is_caught_and_honest_programs_are_not(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_accepted_record_says_what_was_checked() -> None:
     record = gate.gate(path, "matrix_mixer")
     assert record["accepted"]
     assert {check["layer"] for check in record["checks"]} == {"syntax", "integrity", "certificate"}
-    assert all(check.keys() == KEYS and check["passed"] for check in record["checks"])
+    assert all(check.keys() - {"meaning"} == KEYS and check["passed"] for check in record["checks"])
     assert set(record["layers"]) == {"environment", "process", "rlimits", "capabilities", "landlock", "seccomp"}
 
 
