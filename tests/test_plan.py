@@ -48,8 +48,9 @@ def test_trainings_of_the_paper_by_hand() -> None:
         "rerank": 3 * 3 * 3 * 3 * 4,
         "train": 3 * 2 * (10 + 4 * 5),
         "train_edits": 3 * 8 * 2 * 5,
+        "run_probes": 3 * 2 * 10 * 3,
     }
-    steps = sum(item.total_steps for item in trainings(study))
+    steps = sum(item.total_steps for item in trainings(study) if item.rule != "run_probes")
     assert steps == 300 * 50_000 + (132 + 1260 + 324 + 180 + 240) * 100_000 == 228_600_000
 
 
@@ -81,14 +82,16 @@ def test_shared_tuning_and_members_in_the_pair_change_the_work() -> None:
     assert judged["train"] - counted(study)["train"] == len(study.validation.seeds)  # evolved, for the comparison
 
 
+@pytest.mark.usefixtures("project")
 def test_every_rule_that_trains_on_the_device_is_priced() -> None:
     """A new phase with a GPU must enter the plan; re-measuring trains nothing."""
     rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     parts = re.split(r"^rule (\w+):", rules, flags=re.MULTILINE)
     on_device = {name for name, body in zip(parts[1::2], parts[2::2], strict=True) if "gpu=GPUS" in body}
-    asked = {"train_member", "rescore"}  # the gallery is trained only when asked
-    known = {"run_trials", "evaluate_standard", "evaluate_member", "evaluate", "rerank", "train", "train_edits"}
-    assert on_device - asked == known
+    asked = {"train_member"}  # the gallery is trained only when asked
+    reading = {"rescore", "read_lengths"}
+    found = {item.rule for preset in ("paper", "test") for item in trainings(config(preset))} | {"evaluate_member"}
+    assert on_device - asked - reading == found
 
 
 @pytest.mark.usefixtures("project")
@@ -102,7 +105,7 @@ def test_hours_energy_and_dollars_by_hand(tmp_path: Path) -> None:
         write_json(folder / "summary.json", "training", {"size": "2k", "steps": 100})
     plan = estimate(study, {"train": 24, "validate": 1_200}, {"train": 4}, tmp_path)
     line = next(item for item in plan.lines if item.rule == "train")
-    model = {item.size: clock.step_seconds(study, item)[0] for item in trainings(study)}
+    model = {item.size: clock.step_seconds(item, clock.CPU)[0] for item in trainings(study)}
     # 12 runs of 12 steps at each of two sizes; 24 jobs start in 3 s each.
     expected = 12 * 12 * 36 * (1 + model["4k"] / model["2k"]) + 24 * 3
     assert line.hours == pytest.approx(expected / 3_600)
@@ -118,13 +121,14 @@ def test_hours_energy_and_dollars_by_hand(tmp_path: Path) -> None:
 def test_paper_by_hand_from_the_roofline() -> None:
     """At width 128: 6 · (24 · 128² + 4 · 128 · 128 + 5 · 128 · 4) + 2 · 128 · 16384 = 6,962,176 FLOPs a token."""
     study = config("paper")
-    base = study.sizes["base"]
-    assert clock.forward_flops(base, 16_384, 128) == 6_962_176
-    arithmetic, traffic, launches = clock.step_terms(base, 16_384, 128, 64, clock.GPU)
+    base = Architecture(width=128, layers=6, heads=4, vocabulary=16_384, sequence_length=128, dropout=0.1)
+    assert base == next(item.shell for item in trainings(study) if item.size == "base")
+    assert clock.forward_flops(base) == 6_962_176
+    arithmetic, traffic, launches = clock.step_terms(base, 64, clock.GPU)
     assert arithmetic == pytest.approx(3 * 8_192 * 6_962_176 / 316e12)
     assert launches == pytest.approx((40 + 6 * 200 + 4 * 25) * 2.5e-6)
-    group = Trainings("train", 1, "base", 1, 64)
-    assert clock.step_seconds(study, group)[0] == pytest.approx(arithmetic + traffic + launches)
+    group = Trainings("train", 1, "base", 1, 64, base)
+    assert clock.step_seconds(group, clock.GPU)[0] == pytest.approx(arithmetic + traffic + launches)
     plan = estimate(study, {}, {}, Path("nowhere"))
     assert plan.energy == pytest.approx(plan.hours * 0.84)
     assert plan.rent == pytest.approx(plan.hours * 3)
@@ -150,15 +154,8 @@ def test_model_of_a_step_follows_the_engine(framework: str) -> None:
     """FLOPs of the formula against the standard's own statement, and the size of a chunk of the head."""
     shell = Architecture(width=48, layers=2, heads=4, vocabulary=300, sequence_length=64, dropout=0.0)
     model = Transformer(shell, library.load(library.standard(framework)), 1)
-    size = config_size(48, 2, 4)
-    assert clock.forward_flops(size, 300, 64) == pytest.approx(forward_flops(model)["total"], rel=0.02)
+    assert clock.forward_flops(shell) == pytest.approx(forward_flops(model)["total"], rel=0.02)
     assert {"cpu": clock.CPU.head_chunk, "cuda": clock.GPU.head_chunk} == head._CHUNK_ELEMENTS
-
-
-def config_size(width: int, layers: int, heads: int) -> clock.Size:
-    from evomix.model.sizes import non_embedding_parameters
-
-    return clock.Size(width=width, layers=layers, heads=heads, parameters=non_embedding_parameters(width, layers))
 
 
 @pytest.mark.usefixtures("project")

@@ -242,6 +242,8 @@ def card_inputs(wildcards):
         section("policy"),
         f"<results>/validation/{framework}.json",
         f"<results>/scaling/{framework}.json",
+        f"<results>/probes/{framework}.json",
+        *(path for path in ablations() if framework in path),
         tuning(framework, pair[1]),
         *expand(
             "<results>/mechanisms/{framework}/{variant}.{kind}",

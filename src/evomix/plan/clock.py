@@ -17,7 +17,7 @@ from math import ceil
 from evomix.config import Config
 from evomix.model.sizes import embedding_parameters, non_embedding_parameters
 from evomix.plan.work import Trainings
-from evomix.settings import Size
+from evomix.specs import Architecture
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,25 @@ def machine(config: Config) -> Machine:
     return GPU if config.training.device == "cuda" else CPU
 
 
-def forward_flops(size: Size, vocabulary: int, tokens: int) -> float:
+def forward_flops(shell: Architecture) -> float:
     """Return forward FLOPs per token of the standard."""
-    layer = 24 * size.width**2 + 4 * tokens * size.width + 5 * tokens * size.heads
-    return size.layers * layer + 2 * size.width * vocabulary
+    width, tokens = shell.width, shell.sequence_length
+    layer = 24 * width**2 + 4 * tokens * width + 5 * tokens * shell.heads
+    return shell.layers * layer + 2 * width * shell.vocabulary
 
 
-def step_terms(size: Size, vocabulary: int, tokens: int, batch: float, device: Machine) -> tuple[float, float, float]:
+def step_terms(shell: Architecture, batch: float, device: Machine) -> tuple[float, float, float]:
     """Return the seconds of one step that arithmetic, traffic and launches take."""
-    rows = batch * tokens
-    arithmetic = 3 * rows * forward_flops(size, vocabulary, tokens) / (device.flops * device.share)
-    numbers = 3 * size.layers * (40 * size.width + 6 * size.heads * tokens) + 6 * vocabulary
-    parameters = non_embedding_parameters(size.width, size.layers) + embedding_parameters(size.width, vocabulary)
+    rows, vocabulary = batch * shell.sequence_length, shell.vocabulary
+    arithmetic = 3 * rows * forward_flops(shell) / (device.flops * device.share)
+    numbers = 3 * shell.layers * (40 * shell.width + 6 * shell.heads * shell.sequence_length) + 6 * vocabulary
+    parameters = non_embedding_parameters(shell.width, shell.layers) + embedding_parameters(shell.width, vocabulary)
     traffic = (rows * numbers * device.bytes_per_number + 36 * parameters) / device.bandwidth
-    operations = 40 + 200 * size.layers + 25 * ceil(rows * vocabulary / device.head_chunk)
+    operations = 40 + 200 * shell.layers + 25 * ceil(rows * vocabulary / device.head_chunk)
     return arithmetic, traffic, operations * device.latency
 
 
-def step_seconds(config: Config, group: Trainings) -> tuple[float, float]:
+def step_seconds(group: Trainings, device: Machine) -> tuple[float, float]:
     """Return the seconds of one step of `group`: expected, and the least that arithmetic and traffic allow."""
-    size, corpus = config.sizes[group.size], config.corpus
-    device = machine(config)
-    arithmetic, traffic, launches = step_terms(size, corpus.vocabulary, corpus.sequence_length, group.batch, device)
+    arithmetic, traffic, launches = step_terms(group.shell, group.batch, device)
     return arithmetic + traffic + launches, max(arithmetic * device.share, traffic)

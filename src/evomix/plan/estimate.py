@@ -56,7 +56,9 @@ class Plan:
 def _factors(config: Config, times: dict[str, tuple[float, int]]) -> float:
     """Return measured over modelled time of a step, the median over sizes: what a size without a measurement gets."""
     groups = {group.size: group for group in trainings(config)}
-    ratios = [times[size][0] / clock.step_seconds(config, groups[size])[0] for size in times if size in groups]
+    ratios = [
+        times[size][0] / clock.step_seconds(groups[size], clock.machine(config))[0] for size in times if size in groups
+    ]
     return median(ratios) if ratios else 1.0
 
 
@@ -81,7 +83,7 @@ def estimate(config: Config, jobs: dict[str, int], left: dict[str, int], results
     lines = {rule: Line(rule, count, left.get(rule, 0)) for rule, count in jobs.items()}
     for group in trainings(config):
         line = lines.setdefault(group.rule, Line(group.rule, 0, 0))
-        expected, least = clock.step_seconds(config, group)
+        expected, least = clock.step_seconds(group, machine)
         expected = times[group.size][0] if group.size in times else expected * factor
         line.trainings += group.count
         line.steps += group.total_steps

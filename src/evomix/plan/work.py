@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from evomix.config import Config
+from evomix.probes.tasks import make
+from evomix.specs import Architecture
 
 
 @dataclass(frozen=True)
 class Trainings:
-    """Equal trainings of one rule: how many, at which size, optimiser steps each, sequences per step."""
+    """Equal trainings of one rule: how many, at which size (a name for readers), steps each, sequences per step."""
 
     rule: str
     count: int
     size: str
     steps: int
     batch: float
+    shell: Architecture
 
     @property
     def total_steps(self) -> int:
@@ -39,6 +42,23 @@ def _runs(config: Config, framework: str) -> dict[str, int]:
     return {size: sum(item[0] == size for item in wanted) for size in sorted({item[0] for item in wanted})}
 
 
+def _probes(config: Config) -> list[Trainings]:
+    """Return the trainings of the probes, both variants of every framework."""
+    probes, found = config.probes, list[Trainings]()
+    for task in probes.tasks:
+        shell = Architecture(
+            width=probes.width,
+            layers=probes.layers,
+            heads=probes.heads,
+            vocabulary=make(task).vocabulary,
+            sequence_length=task.lengths[0],
+            dropout=0.0,
+        )
+        count = 2 * len(config.frameworks) * len(probes.seeds)
+        found.append(Trainings("run_probes", count, task.name, probes.steps, probes.batch_size, shell))
+    return found
+
+
 def trainings(config: Config) -> list[Trainings]:
     """Return the trainings of `snakemake all` in the order of the phases, without groups of none.
 
@@ -47,22 +67,38 @@ def trainings(config: Config) -> list[Trainings]:
     search, tuning, steps = config.evolution, config.tuning, config.training.steps
     batch = mean(tuning.batch_sizes)
     arms, found = len(search.arms), list[Trainings]()
+
+    def add(rule: str, counts: dict[str, int], steps: int) -> None:
+        for size, count in counts.items():
+            shape = config.sizes[size]
+            shell = Architecture(
+                width=shape.width,
+                layers=shape.layers,
+                heads=shape.heads,
+                vocabulary=config.corpus.vocabulary,
+                sequence_length=config.corpus.sequence_length,
+                dropout=config.training.dropout,
+            )
+            found.append(Trainings(rule, count, size, steps, batch, shell))
+
     for framework in config.frameworks:
         pair = config.validation.pair(framework)
         tuned = {"standard"} | ({*pair, "evolved"} if tuning.policy == "joint" else set())
-        found.append(Trainings("run_trials", len(tuned) * tuning.trials, tuning.size, tuning.steps, batch))
+        add("run_trials", {tuning.size: len(tuned) * tuning.trials}, tuning.steps)
         seeds = {
             "evaluate_standard": len(search.baseline_seeds) + len(search.finalist_seeds),
             "evaluate_member": len(search.seed_members.get(framework, [])) * len(search.seeds),
             "evaluate": arms * search.iterations * len(search.seeds),
             "rerank": arms * search.finalists * len(search.finalist_seeds),
         }
-        found += [Trainings(rule, count, size, steps, batch) for rule, count in seeds.items() for size in search.sizes]
-        found += [Trainings("train", count, size, steps, batch) for size, count in _runs(config, framework).items()]
-        ablation, size = config.ablation, config.validation.size
+        for rule, count in seeds.items():
+            add(rule, dict.fromkeys(search.sizes, count), steps)
+        add("train", _runs(config, framework), steps)
+        ablation = config.ablation
         seeds_each = len(config.validation.seeds[: ablation.seeds])
         count = ablation.edits * (1 + ablation.add_alone) * seeds_each
-        found.append(Trainings("train_edits", count, size, steps, batch))
+        add("train_edits", {config.validation.size: count}, steps)
+    found += _probes(config)
     merged: dict[tuple[str, str], Trainings] = {}
     for item in found:
         before = merged.get((item.rule, item.size))

@@ -8,6 +8,9 @@ from evomix.figures.naming import words
 from evomix.figures.tree import Results
 from evomix.report.formats import interval, is_null, show
 
+LEVEL = 0.05
+"""A probe speaks against a variant when Holm's p over the tasks stays below this."""
+
 
 def _validation(found: dict[str, Any]) -> list[str]:
     """Say which seeds diverged, which were worse, and whether the search had promised more."""
@@ -50,14 +53,17 @@ def _ablation(found: dict[str, Any]) -> list[str]:
 
 
 def _probes(found: dict[str, Any]) -> list[str]:
-    """Name the tasks at which the candidate is worse beyond its interval; where none is, the lowest difference."""
+    """Name the tasks at which the candidate is worse beyond chance; where none is, the lowest difference."""
     known = {
         name: task
         for name, task in found["tasks"].items()
         if task["difference"] and not is_null(task["difference"]["mean"])
     }
+    gaps = {name: task["difference"] for name, task in known.items()}
     beyond = [
-        task for task in known.values() if not is_null(task["difference"]["high"]) and task["difference"]["high"] < 0
+        known[name]
+        for name, gap in gaps.items()
+        if gap["mean"] < 0 and not is_null(gap["p_holm"]) and gap["p_holm"] <= LEVEL
     ]
     if beyond:
         return [task["sentence"] for task in beyond]
