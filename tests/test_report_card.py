@@ -44,6 +44,7 @@ def reference(mechanism, x, v):
     return v
 '''
 EDIT = {"diff": "", "lines": 1, "added": None, "reason": None}
+TRAINED = {"status": "trained", "reason": None}
 EFFECT = {"p": 0.01, "n": 4, "lost": 0, "holm_p": 0.02}
 
 
@@ -52,8 +53,8 @@ def write_ablation(root: Path) -> None:
     zero = EFFECT | {"mean": 0.0, "low": 0.0, "high": 0.0}
     harm = EFFECT | {"mean": -0.02, "low": -0.03, "high": -0.01}
     edits = [
-        EDIT | {"index": 1, "title": f"gate {HOSTILE}", "status": "trained", "reverted": {"effect": harm}},
-        EDIT | {"index": 2, "title": "name", "status": "same_program", "reverted": {"effect": zero}},
+        EDIT | {"index": 1, "title": f"gate {HOSTILE}", "status": "trained", "reverted": TRAINED | {"effect": harm}},
+        EDIT | {"index": 2, "title": "name", "status": "same_program", "reverted": TRAINED | {"effect": zero}},
         EDIT
         | {
             "index": 3,
@@ -103,9 +104,9 @@ def test_card_says_what_every_phase_measured(study: Path) -> None:
     assert "- parts added: `matrix`, `helper`" in what
     assert "flops" not in what.split("- parts")[1]
     worth = section(text, "What its edits are worth")
-    assert "| −0.0200 nats/token, 95 % CI" in worth.replace("\\", "")
-    assert "exactly zero" in worth
-    assert "not measured (changes the past)" in worth
+    assert "taken back: −0.0200, 95 % CI" in worth
+    assert "taken back: exactly 0" in worth
+    assert "taken back: changes the past" in worth
     fails = section(text, "Where it fails")
     worse = [row for row in record["per_seed"] if row["difference"] < 0]
     assert f"on {len(worse)} of {len(SEEDS)} seeds" in fails

@@ -15,11 +15,12 @@ from evomix.artifacts import write_text
 from evomix.errors import UserError
 from evomix.figures.naming import words
 from evomix.figures.tree import Results
+from evomix.report.ablation import ablated
 from evomix.report.anatomy import EQUATIONS, changed_parts, choices_side_by_side, dissect
 from evomix.report.costs import measured_costs
 from evomix.report.diff import CONTEXT, evolvable, plain
 from evomix.report.failures import failures
-from evomix.report.formats import NULL, interval, is_null, sentence, show
+from evomix.report.formats import NULL, sentence, show
 from evomix.report.render import markdown
 
 
@@ -81,18 +82,6 @@ def _evidence(results: Results, framework: str, variant: str) -> Evidence:
     return Evidence(counts, own)
 
 
-def _effect(edit: dict[str, Any]) -> str:
-    """Say in words what one edit is worth when it is taken back alone."""
-    block = edit["reverted"]
-    effect = block.get("effect")
-    if not effect or is_null(effect["mean"]):
-        return f"not measured ({block.get('reason') or block['status']})"
-    if effect["mean"] == effect["low"] == effect["high"] == 0:
-        return "exactly zero: every loss is the same without it"
-    bounds = interval([effect["low"], effect["high"]])
-    return f"{show(effect['mean'], 'gain')} nats/token, 95 % CI {bounds}, n = {effect['n']}"
-
-
 def _costs(results: Results, framework: str, variant: str) -> list[tuple[str, str]]:
     """Return what the variant counts against the one to beat, at the size of the comparison."""
     size = results.validation().get("size")
@@ -117,7 +106,7 @@ def make_card(results: Results, framework: str) -> Card | None:
         return None
     old, new = dissect(standard or ""), dissect(evolved)
     found = results.json(f"validation/{framework}.json")
-    ablation = results.json(f"ablation/{framework}.json") or {"summary": "", "edits": []}
+    ablation = ablated(results, framework)
     said, missing = failures(results, framework)
     before, after = (plain(evolvable(text or "")).split("\n") for text in (standard, evolved))
     lines = difflib.unified_diff(before, after, pair["standard"], pair["evolved"], n=CONTEXT, lineterm="")
@@ -133,8 +122,8 @@ def make_card(results: Results, framework: str) -> Card | None:
         parts={kind: names for kind, names in changed_parts(old, new).items() if names},
         same=standard is not None and plain(standard) == plain(evolved),
         evidence=_evidence(results, framework, pair["evolved"]),
-        ablation=sentence(ablation["summary"]) if ablation["summary"] else "",
-        edits=[(int(edit["index"]), str(edit["title"]), _effect(edit)) for edit in ablation["edits"]],
+        ablation=sentence(ablation.summary) if ablation else "",
+        edits=[(edit.index, edit.title, edit.worth) for edit in ablation.edits] if ablation else [],
         failures=[sentence(item) for item in said],
         costs=_costs(results, framework, pair["evolved"]),
         missing=missing,
