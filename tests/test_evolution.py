@@ -274,6 +274,28 @@ def test_finalists_are_measured_on_fresh_ground(tmp_path: Path) -> None:
         )
 
 
+def test_a_finalist_whose_loss_does_not_stand_is_refused(tmp_path: Path) -> None:
+    """The audit decides after the training; the best of the others is then frozen."""
+    search = Search(tmp_path).run(2)
+    home, asked = search.home, []
+    search.finish(2)
+
+    def audit(spec: Path) -> dict[str, Any]:
+        asked.append(spec)
+        return {"loss": 9.0, "reported": 3.0, "checks": [], "passed": False, "reason": "The loss is another."}
+
+    judges: dict[str, Any] = {"train": train, "gate": gate, "audit": audit}
+    baseline = search.root / "finalists" / "evaluation.json"
+    freeze.rerank(search.finalists, home / "finalists.json", 1, baseline, home / "finalist_1", **judges)
+    record = read_json(home / "finalist_1" / "evaluation.json", "evaluation")
+    assert (record["status"], record["check"], record["fitness"]) == ("refused", "rescore", None)
+    assert asked == [home / "finalist_1" / "training" / "large" / "seed_21" / "spec.json"]
+    again = [home / f"finalist_{rank}" / "evaluation.json" for rank in (1, 2)]
+    frozen = (home / "finalists.json", again, standard("coefficient_dynamics"), home / "selection.json")
+    freeze.freeze(search.finalists, *frozen, home / "selected.py")
+    assert read_json(home / "selection.json", "selection")["chosen"]["rank"] == 2
+
+
 def test_gain_as_fitness(tmp_path: Path) -> None:
     search = Search(tmp_path, fitness="gain").run(3)
     accepted = [outcome for outcome in search.state(3)["outcomes"] if outcome["status"] == "accepted"]

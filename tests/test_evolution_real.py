@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from evolution_study import FRAMEWORKS, Search, files, search_spec, shell, standard
-from evomix.artifacts import digest_file
+from evolution_study import gate as blind
+from evomix.artifacts import digest_file, read_json, write_json
+from evomix.evolution import freeze
 from evomix.evolution.evaluate import evaluate
+from evomix.gate import rescore
 from evomix.gate.gate import gate
 from evomix.settings import Framework, Proposing, Sandbox
 from evomix.specs import Architecture, CorpusReference, Optimisation, SearchSpec
@@ -97,6 +100,28 @@ def test_the_standard_trained_again_gains_exactly_nothing(ground: tuple[Path, Se
     source = standard("coefficient_dynamics")
     record = evaluate(spec, source, baseline, tmp_path / "slot", **judges(spec))
     assert (record["status"], record["gain"], record["score"]) == ("accepted", 0.0, 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_leak_that_the_gate_missed_is_found_in_a_finalist(tmp_path: Path, honest: bool) -> None:
+    """Whatever acts on trained weights and real text alone is out of the gate's sight, not of the audit's."""
+    spec = real_spec(tmp_path, "coefficient_dynamics", [21], "selection")
+    source = standard("coefficient_dynamics").read_text(encoding="utf-8")
+    line = "return self.split_heads(self.key(x_BTD))"
+    assert line in source
+    if not honest:
+        source = source.replace(line, "return self.split_heads(self.key(x_BTD + x_BTD.roll(-1, -2)))")
+    train = train_contained
+    standards = judges(spec)["gate"]
+    evaluate(spec, standard("coefficient_dynamics"), None, tmp_path / "baseline", train=train, gate=standards)
+    finalists, baseline = tmp_path / "finalists.json", tmp_path / "baseline" / "evaluation.json"
+    write_json(finalists, "finalists", {"reason": None, "finalists": [{"rank": 1, "source": source}]})
+    folder = tmp_path / "finalist_1"
+    freeze.rerank(spec, finalists, 1, baseline, folder, train=train, gate=blind, audit=rescore.recheck)
+    record = read_json(folder / "evaluation.json", "evaluation")
+    assert record["audit"]["passed"] is honest
+    assert (record["status"], record["check"]) == (("accepted", None) if honest else ("refused", "rescore"))
 
 
 @pytest.mark.slow

@@ -258,7 +258,7 @@ rule shortlist:
 
 
 rule rerank:
-    """Evaluate one finalist on fresh seeds and the selection shard."""
+    """Evaluate one finalist on fresh seeds and the selection shard, and audit its largest run on real text."""
     input:
         spec="<results>/evolution/{framework}/finalists.spec.json",
         baseline="<results>/evolution/{framework}/finalists/evaluation.json",
@@ -275,7 +275,11 @@ rule rerank:
         gpu=GPUS,
     params:
         code=training_code(
-            "evomix.evolution.freeze", "evomix.gate.gate", "evomix.gate.worker"
+            "evomix.evolution.freeze",
+            "evomix.gate.gate",
+            "evomix.gate.worker",
+            "evomix.gate.rescore",
+            "evomix.gate.mixing",
         ),
     message:
         "Re-ranking finalist {wildcards.rank} of {wildcards.framework}, arm {wildcards.arm}"

@@ -175,11 +175,12 @@ def rerank(
     baseline: Annotated[Path, typer.Option("--baseline", help="the standard under the same spec")],
     output: Output,
 ) -> None:
-    """Evaluate one finalist on fresh seeds and the selection shard."""
+    """Evaluate one finalist on fresh seeds and the selection shard, and audit its largest run on real text."""
     from evomix.evolution import freeze
+    from evomix.gate.rescore import recheck
 
     search = specs.read_spec(spec, specs.SearchSpec)
-    freeze.rerank(search, finalists, rank, baseline, output.parent, **_judges(search))
+    freeze.rerank(search, finalists, rank, baseline, output.parent, **_judges(search), audit=recheck)
 
 
 def select(

@@ -6,18 +6,20 @@ shard the search never saw, and only that second measurement decides; search sco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from evomix.artifacts import read_json, read_text, write_json, write_text
 from evomix.errors import UserError
 from evomix.evolution import fitness
-from evomix.evolution.evaluate import NO_CANDIDATE, Gate, Train, evaluate
+from evomix.evolution.evaluate import NO_CANDIDATE, Gate, Train, ascending, clean, evaluate
 from evomix.evolution.records import read_slot
 from evomix.provenance import provenance
 from evomix.specs import SearchSpec
 
-_MEASURED = ("status", "reason", "fitness", "gain", "slope", "score", "standard")
+Audit = Callable[[Path], dict[str, Any]]
+"""Measures a finished run again from its spec.json: {loss, reported, checks, passed, reason}."""
 
 
 def shortlist(search: SearchSpec, finalists: int, tell: Path, evaluations: list[Path], output: Path) -> None:
@@ -62,12 +64,22 @@ def shortlist(search: SearchSpec, finalists: int, tell: Path, evaluations: list[
 
 
 def rerank(
-    search: SearchSpec, finalists: Path, rank: int, baseline: Path, folder: Path, *, train: Train, gate: Gate
+    search: SearchSpec,
+    finalists: Path,
+    rank: int,
+    baseline: Path,
+    folder: Path,
+    *,
+    train: Train,
+    gate: Gate,
+    audit: Audit | None = None,
 ) -> None:
     """Write folder/{candidate.py,gate.json,evaluation.json} of the finalist of a rank (from 1) on fresh seeds.
 
     `search` is the spec for finalists (fresh seeds, shard `selection`) and `baseline` the standard's evaluation under
-    it. A rank that the shortlist does not fill gives a record of status `stopped` and no training.
+    it. A rank that the shortlist does not fill gives a record of status `stopped` and no training. `audit` measures
+    the largest size's first run again on real text and trained weights, which no gate before a training can see: a
+    finalist whose loss does not stand is refused.
     """
     if search.measurement.shard != "selection":
         raise UserError(f"finalists are measured on the shard `selection`, not `{search.measurement.shard}`")
@@ -76,7 +88,15 @@ def rerank(
     reason = content["reason"] or f"the shortlist has {len(content['finalists'])} finalists"
     source = found[0]["source"] if found else f"{NO_CANDIDATE}stopped: {reason}\n"
     write_text(folder / "candidate.py", source)
-    evaluate(search, folder / "candidate.py", baseline, folder, train=train, gate=gate)
+    record = evaluate(search, folder / "candidate.py", baseline, folder, train=train, gate=gate)
+    if audit is None or record["status"] != "accepted":
+        return
+    stood = audit(folder / "training" / ascending(search)[-1] / f"seed_{search.seeds[0]}" / "spec.json")
+    record["audit"] = {key: stood[key] for key in ("loss", "reported", "checks", "passed")}
+    if not stood["passed"]:
+        reason = clean(stood["reason"], [folder])
+        record |= {"status": "refused", "check": "rescore", "reason": reason, "fitness": None, "score": None}
+    write_json(folder / "evaluation.json", "evaluation", record)
 
 
 def freeze(
