@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -44,6 +45,11 @@ def sinusoidal_positions(tokens: int, width: int) -> torch.Tensor:
     positions_TD[:, 0::2] = torch.sin(position_T1 * frequency_K)
     positions_TD[:, 1::2] = torch.cos(position_T1 * frequency_K)[:, : width // 2]
     return positions_TD
+
+
+def _positions(tokens: int, width: int) -> torch.Tensor:
+    """Return what is added to the embeddings (T, D), float32."""
+    return (POSITION_SCALE * sinusoidal_positions(tokens, width)).float()
 
 
 def _residual(x: torch.Tensor, branch: torch.Tensor, masks: Masks) -> torch.Tensor:
@@ -94,8 +100,7 @@ class Transformer(nn.Module):
                 self.blocks.append(Block(width, heads, mechanism(width, heads)))
         self.final_norm = nn.LayerNorm(width)
         self.positions_TD: torch.Tensor
-        positions_TD = POSITION_SCALE * sinusoidal_positions(architecture.sequence_length, width)
-        self.register_buffer("positions_TD", positions_TD.float(), persistent=False)
+        self.register_buffer("positions_TD", _positions(architecture.sequence_length, width), persistent=False)
         self._initialise(seed)
 
     @torch.no_grad()
@@ -122,6 +127,16 @@ class Transformer(nn.Module):
             x_BTD = block(x_BTD, masks)
         normed_BTD: torch.Tensor = self.final_norm(x_BTD)
         return normed_BTD
+
+    @contextmanager
+    def reading(self, tokens: int) -> Iterator[None]:
+        """Inside, rows of up to `tokens` tokens can be read: the sinusoids go on beyond the trained length."""
+        trained_TD = self.positions_TD
+        self.positions_TD = _positions(tokens, self.architecture.width).to(trained_TD)
+        try:
+            yield
+        finally:
+            self.positions_TD = trained_TD
 
     def hidden(self, tokens_BT: torch.Tensor, dropout: torch.Generator | None) -> torch.Tensor:
         """Return the hidden states (B, T, D), with dropout drawn from the given generator or without."""

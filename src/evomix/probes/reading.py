@@ -33,21 +33,15 @@ TOKENS_PER_BATCH = 8_192
 SECONDS = 1_800.0
 
 
-def position_losses(spec: RunSpec, weights: Path, length: int, tokens: int) -> list[float]:
-    """Return the mean loss (nats per token) at every position of rows of `length` over the first `tokens` tokens.
-
-    Executes the mechanism's file.
-    """
-    device = open_device(spec.execution.device, spec.execution.deterministic)
-    architecture = spec.architecture.model_copy(update={"sequence_length": length})
-    model = Transformer(architecture, load_mechanism(spec), spec.seed)
-    model.load_state_dict(load_file(weights))
-    model.to(device)
+def position_losses(model: Transformer, spec: RunSpec, length: int, tokens: int) -> list[float]:
+    """Return the mean loss (nats per token) at every position of rows of `length` over the first `tokens` tokens."""
+    device = model.embedding.weight.device
     rows = TokenRows(Path(spec.corpus.folder), spec.measurement.shard, length)
     total = torch.zeros(length, dtype=torch.float64)
     count, batch = tokens // length, max(1, TOKENS_PER_BATCH // length)
     half = spec.execution.precision == "bfloat16"
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    with torch.no_grad(), autocast, model.reading(length):
         for start in range(0, count, batch):
             read = torch.from_numpy(rows.read(torch.arange(start, min(start + batch, count)).numpy())).to(device)
             losses_BT = token_losses(model.hidden(read[:, :-1], None), model.embedding.weight, read[:, 1:])
@@ -63,12 +57,18 @@ def common_tokens(spec: RunSpec, longest: int) -> int:
 
 
 def read_all(specs: list[Path], multiples: list[int]) -> list[dict[str, Any]]:
-    """Return per run and multiple the mean loss of every stretch of positions, or why there is none."""
+    """Return per run and multiple the mean loss of every stretch of positions, or why there is none.
+
+    Executes the mechanism's file.
+    """
     use_threads()
     found = []
     for path in specs:
         spec = read_spec(path, RunSpec)
         check_corpus(spec)
+        model = Transformer(spec.architecture, load_mechanism(spec), spec.seed)
+        model.load_state_dict(load_file(path.parent / "model.safetensors"))
+        model.to(open_device(spec.execution.device, spec.execution.deterministic))
         trained = spec.architecture.sequence_length
         tokens = common_tokens(spec, trained * multiples[-1])
         stretches: dict[str, list[float]] = {}
@@ -77,7 +77,7 @@ def read_all(specs: list[Path], multiples: list[int]) -> list[dict[str, Any]]:
             length = trained * multiple
             edges = [0, *(trained * edge for edge in multiples if edge <= multiple)]
             try:
-                losses = position_losses(spec, path.parent / "model.safetensors", length, tokens)
+                losses = position_losses(model, spec, length, tokens)
             except Exception as error:  # what a mechanism may do at a length it was not made for is without limit
                 refused[str(length)] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 continue

@@ -52,7 +52,7 @@ def make_spec(
             layers=probes.layers,
             heads=probes.heads,
             vocabulary=make(setting).vocabulary,
-            sequence_length=setting.lengths[-1],
+            sequence_length=setting.lengths[0],
             dropout=0.0,
         ),
         optimisation=Optimisation(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,11 +89,11 @@ class ProbeExam:
     def _mark(self, model: Transformer, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
         accuracy: dict[str, float | None] = {}
         refused: dict[str, str] = {}
-        trained, *longer = self.rows.lengths
-        loss, accuracy[str(trained)] = self._answers(model, indices, 0, trained)
-        for shorter, length in zip(self.rows.lengths, longer, strict=False):
+        loss, accuracy[str(self.rows.lengths[0])] = self._answers(model, indices, 0, self.rows.lengths[0])
+        for shorter, length in pairwise(self.rows.lengths):
             try:
-                accuracy[str(length)] = self._answers(model, indices, shorter, length)[1]
+                with model.reading(length):
+                    accuracy[str(length)] = self._answers(model, indices, shorter, length)[1]
             except Exception as error:  # what a mechanism may do at a length it was not made for is without limit
                 accuracy[str(length)] = None
                 refused[str(length)] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
