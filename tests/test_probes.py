@@ -225,16 +225,16 @@ def trained(folder: Path, mechanism: Path, task: dict[str, Any], **changes: Any)
     """Return the accuracies of a training at width 32 with 2 layers and heads, batches of 128."""
     setting = probes(
         tasks=[task], width=32, layers=2, heads=2, batch_size=128, train_rows=100_000, evaluate_every=250,
-        test_rows=500, learning_rate=0.003, **changes,
+        test_rows=500, learning_rate=0.005, **changes,
     )  # fmt: skip
     return dict(engine.train(spec_of(folder / "data", mechanism, setting), folder / "run")["accuracy"])
 
 
 @pytest.mark.slow
 def test_softmax_solves_an_easy_recall_that_uniform_averaging_cannot(tmp_path: Path) -> None:
-    """Measured: 1.00 against 0.51, where 0.50 is chance."""
+    """Measured with softmax: 0.99 after 800 steps and 1.00 at the end; chance is 0.50."""
     easy = {"task": "mqar", "lengths": [8], "items": 2}
-    softmax = trained(tmp_path / "softmax", library.standard("matrix_mixer"), easy, steps=1_200, warmup_steps=120)
+    softmax = trained(tmp_path / "softmax", library.standard("matrix_mixer"), easy, steps=2_000, warmup_steps=200)
     assert softmax["8"] > 0.9
     (tmp_path / "uniform").mkdir()
     uniform = write_mechanism(tmp_path / "uniform.py", "x_BTD = 0 * x_BTD")
