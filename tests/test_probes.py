@@ -18,7 +18,7 @@ from evomix.mechanisms import library
 from evomix.probes import runs, tasks
 from evomix.probes.settings import Probes
 from evomix.probes.summary import summarise
-from evomix.settings import Sandbox, Training
+from evomix.settings import Sandbox, Training, Tuning
 from evomix.specs import PolicySection, RunSpec, TrainingSection
 from evomix.streams import numpy_stream
 from evomix.training import engine
@@ -148,7 +148,8 @@ def summary_of(folder: Path, accuracies: dict[str, list[float | None]]) -> dict[
         lengths.append(folder / f"{variant}_lengths.json")
         write_json(lengths[-1], "probe_lengths", {"trained": 16, "tokens": 64, "edges": [0, 16, 32], "runs": []})
     output = folder / "probes.json"
-    summarise(setting, PolicySection(policy="joint", preset="test"), ("standard", "evolved"), files, lengths, output)
+    labels = PolicySection(policy="joint", preset="test", budget=Tuning(size="tiny", trials=4, steps=2).budget)
+    summarise(setting, labels, ("standard", "evolved"), files, lengths, output)
     return read_json(output, "probes")["tasks"]["mqar-2"]  # type: ignore[no-any-return]
 
 
