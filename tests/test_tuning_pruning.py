@@ -13,10 +13,13 @@ from conftest import copy_project
 from evomix.artifacts import read_json, read_table
 from evomix.settings import Tuning
 from evomix.specs import RunSpec, read_spec
+from evomix.streams import numpy_stream
 from evomix.training import engine
 from evomix.training.finished import held_out_at
-from evomix.tuning import choice, design, trials
-from evomix.tuning.pruning import rung
+from evomix.tuning import choice, design, surface, trials
+from evomix.tuning.pruning import Halving, rung
+from evomix.tuning.search_space import coordinates, dimensions, grid
+from test_tuning import NOISE, Array, World
 from test_tuning_trials import Quadratic, real_study, run_spec, tuning
 from workflow_runs import snakemake
 
@@ -150,3 +153,31 @@ def test_pruned_trials_of_a_real_study_in_the_sandbox(tmp_path: Path) -> None:
     assert best["trials"]["finished"] + best["trials"]["pruned"] == 8
     assert best["trials"]["pruned"] >= 2
     assert best["spent_steps"] < best["budget"]["total_steps"] == 8 * 24
+
+
+@pytest.mark.slow
+def test_at_equal_compute_fewer_whole_trials_choose_better() -> None:
+    """50 trials halved as the workflow halves them, in the best case (the early loss has the final one's surface)."""
+    settings = tuning(trials=50)
+    space = dimensions(settings)
+    at, candidates = coordinates(space, design.points(settings)), grid(space)
+    stream = numpy_stream(14, "worlds")
+    halved, whole = [], []
+    for _ in range(100):
+        world = World(stream)
+        truth = world.loss(candidates)
+        early = world.loss(at) + stream.normal(scale=NOISE, size=50)
+        late = early + stream.normal(scale=NOISE / 2, size=50)
+        share = Halving(steps=100, every=10)
+
+        def take(number: int, share: Halving = share, early: Array = early, late: Array = late) -> bool:
+            finished = {"status": "finished", "loss": float(late[number])}
+            found = share.train(run_spec(), Path(), lambda spec, folder: finished, lambda *run: float(early[number]))
+            return found["loss"] is not None
+
+        kept = [number for number in range(50) if take(number)]
+        equal = range(round(25 + len(kept) / 2))
+        for regrets, numbers in ((halved, kept), (whole, list(equal))):
+            best = surface.fit(at[numbers], late[numbers], (0, 1, 2, 3)).cautious_optimum(candidates)
+            regrets.append(truth[best] - truth.min())
+    assert np.mean(whole) < np.mean(halved), (np.mean(whole), np.mean(halved))

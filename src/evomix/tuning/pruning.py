@@ -4,7 +4,7 @@ A trial is judged within its worker's share alone, against the trials before it 
 depends on neither the speed of jobs nor a kill; it does depend on how many workers share the trials. A pruned trial has
 no final loss: the response surface never sees its early one, which stands in trials.parquet and the journal.
 
-Off unless asked for: at equal compute a surface through fewer whole trials chooses better (tests/test_tuning.py).
+Off unless asked for: at equal compute a surface through fewer whole trials chooses better (docs/calibration.md).
 """
 
 from __future__ import annotations
