@@ -14,16 +14,18 @@ from torch.nn import functional as F
 
 from evomix.artifacts import read_json, write_json
 from evomix.corpus.tokens import IGNORED, TokenRows
+from evomix.errors import UserError
 from evomix.mechanisms import library
-from evomix.probes import runs, tasks
+from evomix.model.transformer import Transformer
+from evomix.probes import reading, runs, tasks
 from evomix.probes.settings import Probes
 from evomix.probes.summary import summarise
 from evomix.settings import Sandbox, Training, Tuning
-from evomix.specs import PolicySection, RunSpec, TrainingSection
+from evomix.specs import PolicySection, RunSpec, TrainingSection, read_spec, write_spec
 from evomix.streams import numpy_stream
 from evomix.training import engine
 from evomix.training.objective import ANSWERS
-from training_study import write_mechanism
+from training_study import make_spec, write_corpus, write_mechanism
 
 
 def probes(**changes: Any) -> Probes:
@@ -66,7 +68,7 @@ def test_accuracy_is_the_share_of_right_answers_beyond_the_shorter_length(tmp_pa
     """From the saved weights, by a plain forward pass over the whole test shard."""
     spec = spec_of(tmp_path / "data", library.standard("matrix_mixer"), probes(), number=1)
     summary = engine.train(spec, tmp_path / "run")
-    model = engine.Transformer(spec.architecture, library.load(Path(spec.mechanism.path)), 1)
+    model = Transformer(spec.architecture, library.load(Path(spec.mechanism.path)), 1)
     model.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
     rows = torch.from_numpy(TokenRows(tmp_path / "data/parity", "test", 0).read(np.arange(40)))
     inputs, targets = rows[:, :16], rows[:, 16:]
@@ -124,6 +126,49 @@ def test_a_job_trains_in_the_sandbox_keeps_what_is_finished_and_says_what_failed
     runs.run("matrix_mixer", "odd", path, section(), fewer, data, output)
     assert read_json(output, "probe_runs")["runs"] == [recall]
     assert kept.stat().st_mtime_ns == written
+
+
+def text_run(folder: Path, mechanism: Path) -> Path:
+    """Train four steps on text in rows of 16 tokens; return spec.json."""
+    spec = make_spec(
+        write_corpus(folder / "corpus"), mechanism, framework="matrix_mixer", steps=4, shard="test", rows=8
+    )
+    engine.train(spec, folder / "run")
+    write_spec(folder / "run" / "spec.json", spec)
+    return folder / "run" / "spec.json"
+
+
+def test_longer_contexts_are_measured_in_the_sandbox_as_a_plain_forward_pass_does(tmp_path: Path) -> None:
+    path = text_run(tmp_path, library.standard("matrix_mixer"))
+    reading.read_lengths([path], [1, 2], tmp_path / "lengths.json")
+    found = read_json(tmp_path / "lengths.json", "probe_lengths")
+    assert (found["trained"], found["edges"], found["tokens"]) == (16, [0, 16, 32], 128)
+    spec = read_spec(path, RunSpec)
+    (run,) = found["runs"]
+    for length in (16, 32):
+        wide = spec.architecture.model_copy(update={"sequence_length": length})
+        model = Transformer(wide, library.load(Path(spec.mechanism.path)), spec.seed)
+        model.load_state_dict(load_file(path.parent / "model.safetensors"))
+        rows = torch.from_numpy(TokenRows(tmp_path / "corpus", "test", length).read(np.arange(128 // length)))
+        with torch.no_grad():
+            logits = model(rows[:, :-1]) @ model.embedding.weight.T
+        losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(-1, length)
+        assert run["loss"][str(length)] == pytest.approx(losses.mean().item(), abs=1e-5)
+        parts = [part.mean().item() for part in losses.split(16, 1)]
+        assert run["stretches"][str(length)] == pytest.approx(parts, abs=1e-5)
+
+
+def test_a_mechanism_that_cannot_read_longer_rows_keeps_its_own_length_and_says_why(tmp_path: Path) -> None:
+    path = write_mechanism(tmp_path / "short.py", "v_BHTP = v_BHTP.reshape(*v_BHTP.shape[:-2], 16, -1)")
+    (run,) = reading.read_all([text_run(tmp_path, path)], [1, 2])
+    assert list(run["stretches"]) == ["16"]
+    assert "RuntimeError" in run["refused"]["32"]
+
+
+def test_a_shard_shorter_than_the_longest_row_costs_one_sentence(tmp_path: Path) -> None:
+    path = text_run(tmp_path, library.standard("matrix_mixer"))
+    with pytest.raises(UserError, match=r"shorter than one row of 16000 tokens; lower probes\.multiples"):
+        reading.read_lengths([path], [1, 1_000], tmp_path / "lengths.json")
 
 
 def summary_of(folder: Path, accuracies: dict[str, list[float | None]]) -> dict[str, Any]:
@@ -192,6 +237,7 @@ def test_differences_are_paired_and_steps_are_counted_to_nine_tenths(tmp_path: P
         ({"tasks": [{"task": "mqar", "lengths": [16], "items": 2}] * 2}, "has a task twice"),
         ({"heads": 3}, "must divide probes.width"),
         ({"multiples": [2, 4]}, "must ascend and begin with 1"),
+        ({"train_rows": 3}, "fewer than one batch of 4"),
     ],
 )
 def test_faults_of_the_config_are_named(change: dict[str, Any], sentence: str) -> None:

@@ -91,6 +91,13 @@ def test_more_iterations_add_only_new_waves(finished: Path) -> None:
     assert not (BEFORE_TRAINING - {"certify"}) & set(jobs)
 
 
+def test_one_more_seed_of_the_probes_touches_nothing_but_them(finished: Path) -> None:
+    jobs = planned(finished, "--config", 'probes={"seeds": [1, 2, 3]}')
+    assert (jobs["write_probe_data"], jobs["run_probes"], jobs["summarise_probes"]) == (1, 3 * 2, 3)
+    probed = {"configure", "write_probe_data", "run_probes", "summarise_probes"}
+    assert set(jobs) - probed <= {"draw_figure", "build_report", "write_tables", "write_card"}
+
+
 def test_a_comment_in_the_engine_redoes_nothing(finished: Path) -> None:
     engine = finished / "src/evomix/training/engine.py"
     before = engine.read_text()

@@ -7,6 +7,7 @@ from typing import Any
 
 from evomix.config import Config
 from evomix.copies import final_seeds, pair
+from evomix.probes.settings import ProbeLengths
 from evomix.settings import Judgement, Proposing, Validation
 
 
@@ -80,7 +81,8 @@ def sections(config: Config) -> dict[str, str]:
             "seeds": config.validation.seeds[: config.ablation.seeds],
             **_labels(config),
         },
-        "probes": config.probes.model_dump(mode="json"),
+        "probes": config.probes.model_dump(mode="json", exclude=set(ProbeLengths.model_fields)),
+        "probe-lengths": config.probes.model_dump(mode="json", include=set(ProbeLengths.model_fields)),
         "gallery": config.gallery.model_dump(mode="json"),
         "costs": config.costs.model_dump(mode="json"),
         "calibration": {"studies": config.validation.calibration_studies},

@@ -56,7 +56,7 @@ rule run_probes:
 rule read_lengths:
     """Let the trained models of the validation read rows longer than they were trained on."""
     input:
-        section=section("probes"),
+        section=section("probe-lengths"),
         specs=runs("spec.json"),
         summaries=runs("summary.json"),
         weights=runs("model.safetensors"),

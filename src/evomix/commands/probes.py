@@ -9,7 +9,7 @@ import typer
 
 from evomix import specs
 from evomix.commands.options import FrameworkName, Mechanism, Output, Section, Training, VariantName, framework_of
-from evomix.probes.settings import Probes
+from evomix.probes.settings import ProbeLengths, Probes
 
 
 def write_probe_data(section: Section, output: Output) -> None:
@@ -46,7 +46,7 @@ def read_lengths(run_specs: list[Path], section: Section, output: Output) -> Non
     """Measure trained models of a variant on rows longer than those they were trained on."""
     from evomix.probes import reading
 
-    reading.read_lengths(run_specs, specs.load_section(section, Probes).multiples, output)
+    reading.read_lengths(run_specs, specs.load_section(section, ProbeLengths).multiples, output)
 
 
 def summarise_probes(

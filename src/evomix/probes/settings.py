@@ -93,20 +93,27 @@ class Probing(Settings):
     )
 
 
-class Probes(Probing):
-    """Probes beyond the loss on text: what the two variants of a framework can and cannot do."""
+class ProbeLengths(Settings):
+    """At which lengths trained models of the validation are read: the file config/probe-lengths.json."""
 
-    tasks: list[ProbeTask] = Field(min_length=1, description="tasks, one training per task, variant and seed")
     multiples: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
         [1, 2, 4, 8],
         description="length generalisation: trained models of the validation read the test shard at these multiples of "
         "`corpus.sequence_length`",
     )
 
+
+class Probes(Probing, ProbeLengths):
+    """Probes beyond the loss on text: what the two variants of a framework can and cannot do."""
+
+    tasks: list[ProbeTask] = Field(min_length=1, description="tasks, one training per task, variant and seed")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"probes.heads ({self.heads}) must divide probes.width ({self.width})")
+        if self.train_rows < self.batch_size:
+            raise ValueError(f"probes.train_rows ({self.train_rows}) is fewer than one batch of {self.batch_size}")
         names = [task.name for task in self.tasks]
         if len(set(names)) != len(names):
             raise ValueError(f"probes.tasks has a task twice ({', '.join(sorted(names))})")
