@@ -21,6 +21,7 @@ from evomix.commands.training import train_worker
 from evomix.evolution.identity import normalised
 from evomix.gate import syntax
 from evomix.gate.gate import gate
+from evomix.mechanisms import library
 from evomix.settings import FRAMEWORKS, Framework
 from evomix.specs import RunSpec, write_spec
 from evomix.training import engine
@@ -76,6 +77,17 @@ def test_edits_add_up_and_each_stands_alone(framework: Framework, seed: int, cou
     assert sorted(number for edit in difference.edits for number in edit) == list(range(len(difference.hunks)))
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_members_of_the_gallery_split_as_well(framework: Framework) -> None:
+    """`validation.candidate` may name one: its parts stand alone or are one edit, and the gate can read each file."""
+    for path in library.gallery(framework).values():
+        difference = Difference(standard(framework), path.read_text(encoding="utf-8"), framework, MANY)
+        every = set(range(len(difference.edits)))
+        assert bool(every) == (path.stem != "softmax")
+        for edit in every:
+            assert all(syntax.check(difference.source(taken), framework) == [] for taken in (every - {edit}, {edit}))
+
+
 def test_independent_edits_are_apart_and_dependent_ones_together() -> None:
     gate_and_use = (
         ("self.key = nn.Linear(width, width, bias=False)", "self.key = nn.Linear(width, width, bias=False)\n"
@@ -101,7 +113,7 @@ def test_an_argument_and_what_is_passed_are_one_edit() -> None:
     )
     assert titles(standard(MIXER), candidate) == [
         "changes query in generators",
-        "changes generators, matrix, logits in matrix",
+        "changes generators, matrix",
     ]
 
 
@@ -301,17 +313,23 @@ def test_a_failed_run_is_named_and_finished_ones_are_kept(tmp_path: Path) -> Non
     assert {(run["variant"], run["seed"]): run["loss"] for run in runs} == {
         ("without_1", 3): 5.0, ("without_2", 3): 5.0, ("without_1", 4): 6.0, ("without_2", 4): None,
     }  # fmt: skip
+    runs_of_2 = [run for run in runs if run["variant"] == "without_2"]
     block = effects._measured(
         {"variant": "without_2", "status": "separate", "reason": None},
-        {"without_2": [run for run in runs if run["variant"] == "without_2"]},
+        {"without_2": runs_of_2},
         {3: 4.5, 4: 4.5},
         1,
     )
     assert block["status"] == "trained"
-    assert block["reason"] == "1 of 2 runs have no loss: seed 4: it raised"
+    assert block["reason"] == "1 of 2 pairs have no difference: seed 4: it raised"
     assert block["effect"]["mean"] == 0.5
     assert math.isnan(block["effect"]["low"])
     assert (block["effect"]["n"], block["effect"]["lost"]) == (1, 1)
+    against_diverged = {3: math.nan, 4: 4.5}
+    nothing = effects._measured(block | {"status": "separate"}, {"without_2": runs_of_2}, against_diverged, 1)
+    assert nothing["status"] == "failed"
+    assert nothing["effect"] is None
+    assert "seed 3: the run that it is compared with diverged; seed 4: it raised" in nothing["reason"]
 
 
 def test_nothing_evolved_is_said_in_words(stats: Path, tmp_path: Path) -> None:

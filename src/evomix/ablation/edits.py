@@ -78,11 +78,12 @@ class Difference:
 
     def title(self, edit: int) -> str:
         """Return what an edit adds, changes and removes, in words."""
+        hunks = [self.hunks[number] for number in self.edits[edit]]
+        telling = [hunk for hunk in hunks if hunk.place != program.OPTIONAL] or hunks
+        places = [hunk.place for hunk in telling]
         said: dict[str, dict[str, None]] = {"adds": {}, "changes": {}, "removes": {}}
-        for number in self.edits[edit]:
-            hunk = self.hunks[number]
-            said[_verb(hunk)][_what(hunk)] = None
-        said["changes"] = {what: None for what in said["changes"] if what not in said["adds"]}
+        for hunk in telling:
+            said[_verb(hunk)][_what(hunk, alone=places.count(hunk.place) == 1)] = None
         return "; ".join(f"{verb} {', '.join(what)}" for verb, what in said.items() if what)
 
     def lines(self, edit: int) -> int:
@@ -143,16 +144,17 @@ def _size(hunk: Hunk) -> int:
 
 def _verb(hunk: Hunk) -> str:
     first = (hunk.new or hunk.old)[0]
-    whole = not hunk.method or hunk.place in ("__init__", "initialise") or isinstance(first, ast.FunctionDef)
+    whole = not hunk.method or hunk.place == "__init__" or isinstance(first, ast.FunctionDef)
     if whole and not hunk.old:
         return "adds"
     return "removes" if whole and not hunk.new else "changes"
 
 
-def _what(hunk: Hunk) -> str:
-    """Name what a hunk is about: an attribute, a declared choice or a variable that it assigns, else the place."""
+def _what(hunk: Hunk, *, alone: bool) -> str:
+    """Name an attribute, a declared choice, the variable of a method's only line that changes, or else the place."""
     line = (hunk.new or hunk.old)[0]
-    if not isinstance(line, ast.Assign) or not (hunk.method or hunk.place == program.DECLARATION):
+    listed = hunk.place in ("__init__", program.DECLARATION)
+    if not isinstance(line, ast.Assign) or not (listed or (hunk.method and alone)):
         return hunk.place
     target = ", ".join(ast.unparse(target) for target in line.targets)
-    return target if hunk.place in ("__init__", program.DECLARATION) else f"{target} in {hunk.place}"
+    return target if listed else f"{target} in {hunk.place}"

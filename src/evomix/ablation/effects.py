@@ -89,15 +89,15 @@ def _measured(block: Mapping[str, Any], runs: Runs, whole: Mapping[int, float], 
         return result | {"effect": None}
     trained = {int(run["seed"]): run for run in runs.get(block["variant"], [])}
     losses = {seed: trained[seed]["loss"] for seed in whole}
-    finished = [seed for seed, loss in losses.items() if loss is not None]
-    lost = [f"seed {seed}: {trained[seed]['reason']}" for seed in losses if seed not in finished]
-    difference = np.array([sign * (losses[seed] - whole[seed]) for seed in finished], dtype=np.float64)
-    difference = difference[np.isfinite(difference)]
+    lost = {seed: str(trained[seed]["reason"]) for seed, loss in losses.items() if loss is None}
+    lost |= {seed: "the run that it is compared with diverged" for seed in whole if math.isnan(whole[seed])}
+    pairs = [sign * (loss - whole[seed]) for seed, loss in losses.items() if loss is not None and seed not in lost]
+    said = "; ".join(f"seed {seed}: {reason}" for seed, reason in sorted(lost.items()))
     return result | {
-        "status": "trained" if finished else "failed",
-        "reason": f"{len(lost)} of {len(losses)} runs have no loss: {'; '.join(lost)}" if lost else None,
+        "status": "trained" if pairs else "failed",
+        "reason": f"{len(lost)} of {len(losses)} pairs have no difference: {said}" if lost else None,
         "losses": {str(seed): loss for seed, loss in losses.items()},
-        "effect": _effect(difference, len(losses) - len(difference)) if len(difference) else None,
+        "effect": _effect(np.array(pairs, dtype=np.float64), len(lost)) if pairs else None,
     }
 
 

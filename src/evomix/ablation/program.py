@@ -16,7 +16,7 @@ from evomix.gate.frame import BLOCK_END, BLOCK_START
 
 Lines = tuple[ast.stmt, ...]
 DECLARATION = "declaration"
-_OPTIONAL = "initialise"
+OPTIONAL = "initialise"
 """The method whose absence means the same as an empty one; its lines can therefore be compared one by one."""
 
 
@@ -37,7 +37,7 @@ def read(source: str) -> Block:
     classes = [item for item in tree.body if isinstance(item, ast.ClassDef)]
     if len(classes) != 1:
         raise ValueError("the evolve block does not hold one class")
-    inside: dict[str, Lines] = {_OPTIONAL: _lines(_empty(_OPTIONAL))}
+    inside: dict[str, Lines] = {OPTIONAL: _lines(_empty(OPTIONAL))}
     declared: dict[str, ast.expr] = {}
     for item in classes[0].body:
         if _name(item) == DECLARATION and isinstance(item, ast.Assign) and isinstance(item.value, ast.Call):
@@ -58,7 +58,7 @@ def write(parts: Block, framework: str) -> str:
     )
     head = copy.copy(parts.head)
     methods = [_method(lines) for lines in parts.inside.values() if lines]
-    kept = [item for item in methods if ast.dump(item) != ast.dump(_empty(_OPTIONAL))]
+    kept = [item for item in methods if ast.dump(item) != ast.dump(_empty(OPTIONAL))]
     head.body = [declaration, *kept]
     outside = [_method(lines) for lines in parts.outside.values() if lines]
     text = ast.unparse(ast.fix_missing_locations(ast.Module([*outside, head], [])))
