@@ -14,7 +14,7 @@ OVERLAY = $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESE
 RESULTS = results$(if $(filter-out paper,$(PRESET)),/$(PRESET))
 SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason $(OVERLAY)
 
-.PHONY: help env demo plan test check report clean
+.PHONY: help env demo why plan test check report archive clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ check: env  ## formatters and type checker alone
 
 report: env  ## Snakemake's own report of a finished study
 	$(SNAKEMAKE) --report results/$(PRESET)/snakemake_report.html
+
+archive: env  ## results, sources and records of PRESET as one Workflow Run RO-Crate (results/archive/PRESET.zip)
+	@evomix archive --results $(RESULTS) --output results/archive/$(PRESET).zip
 
 clean:  ## remove results of PRESET (never the paper's)
 	test "$(PRESET)" != paper && rm -rf results/$(PRESET)

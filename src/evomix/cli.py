@@ -67,6 +67,7 @@ for command in (
     analysis.write_reference,
     plan.plan,
     study.why,
+    study.archive,
 ):
     app.command()(command)
 app.command(hidden=True)(training.train_worker)

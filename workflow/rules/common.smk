@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 try:
     from evomix import copies
     from evomix.config import load_config
+    from evomix.corpus.sources import files as source_files
     from evomix.settings import FRAMEWORKS
     from evomix.errors import UserError
     from evomix.figures import catalogue

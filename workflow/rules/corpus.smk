@@ -1,10 +1,25 @@
-"""Text becomes documents, a tokenizer, and packed token shards."""
+"""Text becomes documents, a tokenizer, and packed token shards.
+
+Clones share tokenizer and shards under `--cache`. What decides them must then be params or upstream: Snakemake's key
+leaves wildcards out.
+"""
+
+
+def corpus_files():
+    """Return the local files that the corpus is made of; a wrong path is said by the rule that reads it."""
+    if study.corpus.source in ("grammar", "tinystories"):
+        return []
+    try:
+        return [str(path) for path in source_files(study.corpus.source)]
+    except UserError:
+        return []
 
 
 rule collect_documents:
     """Read the source, drop duplicates, and split the documents into training and three held-out shards."""
     input:
-        section("corpus"),
+        section=section("corpus"),
+        text=corpus_files(),
     output:
         manifest="<results>/corpus/documents/documents.json",
         shards=expand(
@@ -22,7 +37,7 @@ rule collect_documents:
     message:
         "Collecting documents"
     shell:
-        "python -m evomix collect-documents {input} {output.manifest} 2>&1 | tee {log}"
+        "python -m evomix collect-documents {input.section} {output.manifest} 2>&1 | tee {log}"
 
 
 rule train_tokenizer:
@@ -35,6 +50,7 @@ rule train_tokenizer:
         "<results>/corpus/tokenizer.json",
     log:
         "<logs>/corpus/train_tokenizer.log",
+    cache: True
     conda:
         "../../envs/driver.yaml"
     resources:
@@ -58,6 +74,7 @@ rule encode_shard:
         manifest="<results>/corpus/{shard}.json",
     log:
         "<logs>/corpus/encode_{shard}.log",
+    cache: True
     conda:
         "../../envs/driver.yaml"
     resources:
@@ -65,6 +82,7 @@ rule encode_shard:
         runtime=120,
     params:
         code=fingerprint("evomix.corpus.tokens"),
+        shard=lambda wildcards: wildcards.shard,
     message:
         "Encoding shard {wildcards.shard}"
     shell:

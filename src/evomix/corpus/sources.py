@@ -37,23 +37,30 @@ def read_path(source: str) -> Iterator[str]:
 
     Raises UserError when the path is missing, of an unknown kind, or malformed (with the file and the line or row).
     """
+    for file in files(source):
+        yield from _read_file(file)
+
+
+def files(source: str) -> list[Path]:
+    """Return the text files that a path names: itself, or those below a folder in the order of their names.
+
+    Raises UserError when the path is missing, of an unknown kind, or a folder without text.
+    """
     path = Path(source).expanduser()
     if path.is_file() and path.suffix not in SUFFIXES:
         raise UserError(f"corpus.source {source} is no text corpus; its name must end in {', '.join(SUFFIXES)}")
     if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES and item.is_file())
-        if not files:
+        found = sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES and item.is_file())
+        if not found:
             raise UserError(
                 f"corpus.source {source} is a folder without files ending in {', '.join(SUFFIXES)}; add some"
             )
-    elif path.is_file():
-        files = [path]
-    else:
-        raise UserError(
-            f"corpus.source {source} does not exist; give `grammar`, `tinystories` or the path of a file or folder"
-        )
-    for file in files:
-        yield from _read_file(file)
+        return found
+    if path.is_file():
+        return [path]
+    raise UserError(
+        f"corpus.source {source} does not exist; give `grammar`, `tinystories` or the path of a file or folder"
+    )
 
 
 def _read_file(file: Path) -> Iterator[str]:
