@@ -82,6 +82,28 @@ def test_the_ablation_is_three_jobs_a_framework_or_none(finished: Path) -> None:
     assert jobs["draw_figure"] - without["draw_figure"] == 3
 
 
+def test_one_more_size_adds_only_its_runs(finished: Path) -> None:
+    sizes = 'sizes={"8k": {"width": 16, "layers": 2, "heads": 2, "parameters": 6480}}'
+    jobs = planned(finished, "--config", sizes, 'scaling={"sizes": ["2k", "4k", "8k"]}')
+    assert jobs["train"] == jobs["write_run_spec"] == 3 * 2 * 2  # frameworks, variants, seeds
+    assert not TRAINING & set(jobs) - {"train"}
+    assert not BEFORE_TRAINING & set(jobs)
+
+
+@pytest.mark.slow
+def test_one_more_framework_adds_only_its_own_work(tmp_path: Path) -> None:
+    two, three = ("--config", "frameworks=[coefficient_dynamics,matrix_mixer]"), ()
+    project = copy_project(tmp_path / "evomix")
+    pretend_finished(project, arguments=two)
+    assert planned(project, *two) == {}
+    jobs = planned(project, *three)
+    whole = planned(project, "--forceall")
+    for rule in TRAINING - {"evaluate_standard"}:
+        assert jobs[rule] * 3 == whole[rule], rule
+    assert jobs["certify"] == 2
+    assert not {"collect_documents", "train_tokenizer", "encode_shard", "design_trials"} & set(jobs)
+
+
 def test_more_iterations_add_only_new_waves(finished: Path) -> None:
     jobs = planned(finished, "--config", 'evolution={"iterations": 4}')
     assert jobs["propose"] == jobs["tell"] == jobs["evaluate"] == 3 * 2

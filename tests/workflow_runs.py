@@ -35,12 +35,12 @@ def planned(project: Path, *arguments: str, preset: str = "test") -> dict[str, i
     return counts
 
 
-def pretend_finished(project: Path, preset: str = "test") -> None:
+def pretend_finished(project: Path, preset: str = "test", arguments: tuple[str, ...] = ()) -> None:
     """Give every output of the study a placeholder and let Snakemake record it as made by the present code and config.
 
     Only the questions `what would be redone, and why` may be asked of such a study; its files hold nothing.
     """
-    summary = snakemake(project, "all", "--summary", preset=preset).stdout
+    summary = snakemake(project, "all", "--summary", *arguments, preset=preset).stdout
     for line in summary.splitlines():
         name = line.split("\t")[0]
         if not name.startswith("results/"):
@@ -51,4 +51,4 @@ def pretend_finished(project: Path, preset: str = "test") -> None:
             path = path / "placeholder"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    snakemake(project, "all", "--touch", "--forceall", preset=preset)
+    snakemake(project, "all", "--touch", "--forceall", *arguments, preset=preset)

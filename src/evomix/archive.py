@@ -100,7 +100,8 @@ def _describe(
     )
     workflow["version"] = block["commit"]
     crate.root_dataset["conformsTo"] = [
-        crate.add_jsonld({"@id": name, "@type": "CreativeWork", "version": name.rsplit("/", 1)[1]}) for name in PROFILES
+        crate.add_or_update_jsonld({"@id": name, "@type": "CreativeWork", "version": name.rsplit("/", 1)[1]})
+        for name in PROFILES
     ]
     entities = {path: _file(crate, root, path) for path in [*sources, *made] if path != Path("Snakefile")}
     finished = (root / results / "report.html").is_file()
