@@ -126,6 +126,16 @@ def training_code(*modules):
     )
 
 
+def corpus_files():
+    """Return the local files that the corpus is made of; a wrong path is said by the rule that reads it."""
+    if study.corpus.source in ("grammar", "tinystories"):
+        return []
+    try:
+        return [str(path) for path in source_files(study.corpus.source)]
+    except UserError:
+        return []
+
+
 def section(name):
     """Return the file that holds one section of the config."""
     return f"<results>/config/{name}.json"

@@ -5,16 +5,6 @@ leaves wildcards out.
 """
 
 
-def corpus_files():
-    """Return the local files that the corpus is made of; a wrong path is said by the rule that reads it."""
-    if study.corpus.source in ("grammar", "tinystories"):
-        return []
-    try:
-        return [str(path) for path in source_files(study.corpus.source)]
-    except UserError:
-        return []
-
-
 rule collect_documents:
     """Read the source, drop duplicates, and split the documents into training and three held-out shards."""
     input:
