@@ -19,6 +19,7 @@ from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import Architecture
 from evomix.training import head
+from evomix.training.device import keep_memory
 from evomix.training.ensemble import Stack
 from evomix.training.optimizer import AdamW
 
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--loop", action="store_true", help="also softmax as a python loop over time")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()
     shape = {"width": 16, "layers": 2, "heads": 2, "vocabulary": 64, "sequence_length": 16, "dropout": 0.1}
     tiny = Architecture.model_validate(shape)
     standard = library.load(library.standard("matrix_mixer"))

@@ -44,9 +44,10 @@ logger = logging.getLogger(__name__)
 FEWEST_RUNS = 4
 """Runs below which stacking costs more than it saves."""
 
-FLOPS_PER_LAUNCH = {"cpu": 2e5, "cuda": 1e9}
-"""Training FLOPs per operation above which a step is arithmetic, not launches. On a CPU stacking gains 1.8 at 1e5 and
-nothing at 6e5 (tests/benchmarks/stacking.py); the number for a GPU follows from its data sheet and is not measured."""
+FLOPS_PER_LAUNCH = {"cpu": 4e5, "cuda": 1e9}
+"""Training FLOPs per operation above which a step is arithmetic, not launches. On a CPU ten stacked runs gain 2.5 at
+3e4, 2.0 at 1e5, 1.5 at 3e5 and 1.2 at 7e5 (tests/benchmarks/stacking.py), less what the probe costs; the number for a
+GPU follows from its data sheet and is not measured."""
 
 PROBE_STEPS = 3
 PROBE_TOLERANCE = 2e-4
