@@ -84,8 +84,8 @@ class Training(Settings):
     evaluation_rows: int = Field(
         8_192,
         ge=1,
-        description="rows of the fixed held-out subset of the curve (its standard error, .09/√rows, is a fifth of the SD "
-        "of seeds that is expected at full length, .005)",
+        description="rows of the fixed held-out subset of the curve (its standard error, .09/√rows, is a fifth of the "
+        "SD of seeds that is expected at full length, .005)",
     )
     checkpoint_every: int = Field(5_000, ge=1, description="steps between resume checkpoints")
     precision: Literal["float32", "bfloat16"] = Field(
