@@ -118,6 +118,16 @@ def test_nan_ends_the_run_within_a_block(stats: Path, tmp_path: Path, monkeypatc
     assert len(pd.read_parquet(tmp_path / "run/curve.parquet")) == summary["steps"]
 
 
+def test_a_mechanism_of_many_operations_is_named(
+    stats: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatches = engine.prepare(make_spec(stats))[2]
+    assert not caplog.records
+    monkeypatch.setattr(engine, "MANY_DISPATCHES", dispatches - 1)
+    engine.prepare(make_spec(stats))
+    assert f"{dispatches} operations per step (more than {dispatches - 1})" in caplog.text
+
+
 def test_parameters_made_while_running_are_refused(stats: Path, tmp_path: Path) -> None:
     line = "self.late = getattr(self, 'late', None) or torch.nn.Parameter(torch.ones(1))"
     spec = make_spec(stats, write_mechanism(tmp_path / "late.py", line))
