@@ -24,6 +24,7 @@ from evomix.settings import Sandbox, Training, Tuning
 from evomix.specs import PolicySection, RunSpec, TrainingSection, read_spec, write_spec
 from evomix.streams import numpy_stream
 from evomix.training import engine
+from evomix.training.exams import open_exam
 from evomix.training.objective import ANSWERS
 from training_study import make_spec, write_corpus, write_mechanism
 
@@ -65,17 +66,27 @@ def test_shards_hold_the_draws_and_training_never_sees_the_test(tmp_path: Path) 
 
 
 def test_accuracy_is_the_share_of_right_answers_beyond_the_shorter_length(tmp_path: Path) -> None:
-    """From the saved weights, by a plain forward pass over the whole test shard."""
+    """By a plain forward pass of a model with large weights, whose answers vary from place to place."""
+    spec = spec_of(tmp_path / "data", library.standard("matrix_mixer"), probes(), number=1)
+    model = Transformer(spec.architecture, library.load(Path(spec.mechanism.path)), 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(30)
+    shard = TokenRows(tmp_path / "data/parity", "test", 0)
+    inputs, targets = torch.from_numpy(shard.read(np.arange(40))).split(16, 1)
+    with torch.no_grad(), model.reading(16):
+        answers = (model(inputs) @ model.embedding.weight.T).argmax(-1)
+    right = (answers == targets).double()
+    found = open_exam(shard, 40, "float32").final(model)
+    for first, length in ((0, 8), (8, 12), (12, 16)):
+        assert len(answers[:, first:length].unique()) > 1
+        assert found["accuracy"][str(length)] == pytest.approx(right[:, first:length].mean().item())
+    assert model.positions_TD.shape[0] == 8
+
+
+def test_a_run_keeps_its_accuracy_curve(tmp_path: Path) -> None:
     spec = spec_of(tmp_path / "data", library.standard("matrix_mixer"), probes(), number=1)
     summary = engine.train(spec, tmp_path / "run")
-    model = Transformer(spec.architecture, library.load(Path(spec.mechanism.path)), 1)
-    model.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
-    rows = torch.from_numpy(TokenRows(tmp_path / "data/parity", "test", 0).read(np.arange(40)))
-    inputs, targets = rows[:, :16], rows[:, 16:]
-    with torch.no_grad(), model.reading(16):
-        right = ((model(inputs) @ model.embedding.weight.T).argmax(-1) == targets).double()
-    for first, length in ((0, 8), (8, 12), (12, 16)):
-        assert summary["accuracy"][str(length)] == pytest.approx(right[:, first:length].mean().item())
     assert [step for step, _ in summary["accuracy_curve"]] == [0, 5, 10, 12]
     assert summary["accuracy_curve"][-1][1] == summary["accuracy"]
     assert summary["bits_per_byte"] is None
