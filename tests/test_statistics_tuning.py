@@ -71,6 +71,13 @@ def test_budget_and_policy_stand_in_every_result_and_must_be_equal(tmp_path):
     assert result["tuning"]["evolved"]["chosen"] == {"learning_rate": 1e-3}
     assert any(warning.startswith("4 trials of the tunings were pruned") for warning in result["warnings"])
 
+    assert not any("finished trials" in warning for warning in result["warnings"])
+    few = BUDGET.model_copy(update={"trials": 8})
+    small = {FIRST: {arm: write_tuning(tmp_path / f"few/{arm}.json", budget=few) for arm in ("standard", "evolved")}}
+    validation.validate(settings, [FIRST], paths, laws, tmp_path / "few", tunings=small, tuning_policy="joint")
+    warned = read_json(tmp_path / f"few/{FIRST}.json", "validation")["warnings"]
+    assert any(warning.startswith("a variant was tuned by 8 finished trials") for warning in warned)
+
     poorer = BUDGET.model_copy(update={"trials": 10, "total_steps": 1_000})
     write_tuning(tunings[FIRST]["standard"], budget=poorer)
     with pytest.raises(UserError, match=r"standard\.json was tuned with another budget \(.*trials 10\); delete"):

@@ -21,6 +21,8 @@ from evomix.statistics.registration import registration
 from evomix.statistics.winners_curse import optimism
 
 ARMS = ("standard", "evolved")
+FEW_TRIALS = 20
+"""Finished trials of a tuning below which its expected regret is not to be trusted (docs/calibration.md, A/A)."""
 SIGN = "differences are standard − evolved; positive means the evolved variant is better"
 
 
@@ -29,6 +31,12 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
     seeds = result["agreement"]["seeds"]
     if seeds < 6:
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
+    fewest = min((arm["trials"]["finished"] for arm in result["tuning"].values()), default=FEW_TRIALS)
+    if fewest < FEW_TRIALS:
+        found.append(
+            f"a variant was tuned by {fewest} finished trials: real A/A studies with 8 met regrets several times as "
+            "large as the surface expected, so this interval is too short and a claim may be the tuning's luck"
+        )
     pruned = sum(arm["trials"]["pruned"] for arm in result["tuning"].values())
     if pruned:
         found.append(
