@@ -199,6 +199,17 @@ def test_the_real_gate_refuses_what_cannot_be_separated(tmp_path: Path) -> None:
     assert not record["accepted"]
 
 
+def test_a_single_edit_taken_back_is_the_reference_and_needs_no_gate(tmp_path: Path) -> None:
+    def never(path: Path) -> dict[str, Any]:
+        raise AssertionError(path)
+
+    candidate = change(standard(MIXER), ("row_stochastic=True", "row_stochastic=False"), LOUD)
+    (edit,) = split_files(tmp_path, standard(MIXER), candidate, gate=never)["edits"]
+    assert edit["reverted"]["status"] == edit["added"]["status"] == "separate"
+    assert plain((tmp_path / "variants/without_1.py").read_text()) == plain(standard(MIXER))
+    assert plain((tmp_path / "variants/only_1.py").read_text()) == plain(candidate)
+
+
 def test_claims_and_fast_forms_follow_the_program(tmp_path: Path) -> None:
     """A claim that holds with all edits only, or a fast form of all of them, does not make an edit inseparable."""
     fast = "def multiply(self, generators, v_BHTP):\n        return self.assemble(generators) @ v_BHTP\n\n    def flops"

@@ -75,6 +75,8 @@ def _freeze(
         return record | {"reason": "the program is the same with and without this edit"}
     whole = {identity(difference.source((), "old")), identity(difference.source(range(len(difference.edits)), "new"))}
     reasons: list[str] = []
+    if len(taken) in (0, len(difference.edits)):  # the whole reference or candidate, which has claims of its own
+        side = "new" if taken else "old"
     for source in _forms(difference, taken, side):
         write_text(path, source)
         # The pair itself has certificates; everything else is gated here.
