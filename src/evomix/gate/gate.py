@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from evomix.gate.refusal import outcome
 from evomix.settings import Sandbox
 from evomix.specs import Architecture, SearchSpec
 
-SECONDS = 300.0
-"""Wall time that the sandboxed checks may take; ordinary candidates need three."""
+SECONDS, PATIENCE = 300.0, 12
+"""CPU time that the sandboxed checks may take (ordinary candidates need four seconds), and how many times as long they
+may last: a busy machine must not refuse what an idle one accepts."""
 _LARGEST_RECORD = 1 << 22
 
 SMALL = Architecture(width=48, layers=2, heads=2, vocabulary=512, sequence_length=64, dropout=0.1)
@@ -41,7 +43,7 @@ def gate(
 
     `search` gives the shells, budgets and sandbox (without it: `architecture` or a small shell, and budgets that
     every expert member keeps). `weights` is a trained model of that shell (of the search's smallest), whose layers
-    are then checked as well. After `seconds` of wall time the sandboxed checks count as hung. UserError when the file
+    are then checked as well. After `seconds` of CPU time the sandboxed checks count as hung. UserError when the file
     cannot be read or a required layer of the sandbox is absent.
     """
     source = read_text(path)
@@ -82,7 +84,8 @@ def _sandboxed(
             readable=[task, candidate, *([Path(job["weights"])] if job["weights"] else [])],
             scratch=scratch,
             settings=settings,
-            seconds=seconds,
+            seconds=PATIENCE * seconds,
+            cpu_seconds=seconds,
             file_gb=0.01,
         )
         if result.stopped and result.stopped.startswith("signal"):
@@ -95,6 +98,9 @@ def read_records(result: sandbox.SandboxResult, output: Path) -> list[dict[str, 
     if result.stopped:
         hint = f"The checks were stopped over the limit of {result.stopped}; make the mechanism cheaper."
         return [outcome("sandbox.limits", "sandbox", result.stopped, "within limits", False, hint)]
+    if result.returncode == -signal.SIGKILL:
+        hint = "The checks were killed at their limit of CPU time or memory; make the mechanism cheaper."
+        return [outcome("sandbox.limits", "sandbox", "killed", "within limits", False, hint)]
     if result.returncode:
         lines = result.stderr.decode(errors="replace").strip().splitlines()
         text = lines[-1][:300] if lines else f"status {result.returncode}"

@@ -67,6 +67,7 @@ def run(
     scratch: Path,
     settings: Sandbox,
     seconds: float,
+    cpu_seconds: float | None = None,
     stream: bool = False,
     gpu: bool = False,
     grace: float = 120.0,
@@ -80,8 +81,8 @@ def run(
     child reads the interpreter, the packages, evomix and `readable` (files or folders) and writes only beneath
     `scratch`, its home; relative paths mean what they mean to us. `stream` copies its standard error to ours as it
     comes (as a terminal if ours is one, so progress bars work). SIGTERM and SIGINT to us become SIGTERM to the child,
-    which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, or over the memory limit, it is
-    killed. `gpu` opens the NVIDIA devices. `converse` talks to the child through two pipes, whose descriptors are
+    which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, `cpu_seconds` of
+    CPU time (by default those that all cores spend meanwhile), or over the memory limit, it is killed. `gpu` opens the NVIDIA devices. `converse` talks to the child through two pipes, whose descriptors are
     appended to `arguments` (read, write). `without` leaves layers out, to show what each contributes.
 
     Raises UserError when a layer in `settings.require` is absent; the target has not run then.
@@ -97,7 +98,7 @@ def run(
         "writable": [str(scratch)],
         "memory": memory + 8 * 2**30 * gpu,  # the CUDA runtime reserves host memory that is never resident
         "file": int(file_gb * 2**30),
-        "cpu": int(seconds * (os.cpu_count() or 1)) + 60,
+        "cpu": int(cpu_seconds or seconds * (os.cpu_count() or 1) + 60),
         "gpu": gpu,
         "require": list(settings.require),
         "skip": sorted(without),
