@@ -81,9 +81,10 @@ def run(
     child reads the interpreter, the packages, evomix and `readable` (files or folders) and writes only beneath
     `scratch`, its home; relative paths mean what they mean to us. `stream` copies its standard error to ours as it
     comes (as a terminal if ours is one, so progress bars work). SIGTERM and SIGINT to us become SIGTERM to the child,
-    which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, `cpu_seconds` of
-    CPU time (by default those that all cores spend meanwhile), or over the memory limit, it is killed. `gpu` opens the NVIDIA devices. `converse` talks to the child through two pipes, whose descriptors are
-    appended to `arguments` (read, write). `without` leaves layers out, to show what each contributes.
+    which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, `cpu_seconds` of CPU time (by
+    default what all cores spend meanwhile), or over the memory limit, it is killed. `gpu` opens the NVIDIA devices.
+    `converse` talks to the child through two pipes, whose descriptors are appended to `arguments` (read, write).
+    `without` leaves layers out, to show what each contributes.
 
     Raises UserError when a layer in `settings.require` is absent; the target has not run then.
     """
