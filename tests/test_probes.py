@@ -17,7 +17,7 @@ from evomix.corpus.tokens import IGNORED, TokenRows
 from evomix.errors import UserError
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
-from evomix.probes import reading, runs, tasks
+from evomix.probes import lengths, reading, runs, tasks
 from evomix.probes.settings import Probes
 from evomix.probes.summary import summarise
 from evomix.settings import Sandbox, Training, Tuning
@@ -151,7 +151,7 @@ def text_run(folder: Path, mechanism: Path) -> Path:
 
 def test_longer_contexts_are_measured_in_the_sandbox_as_a_plain_forward_pass_does(tmp_path: Path) -> None:
     path = text_run(tmp_path, library.standard("matrix_mixer"))
-    reading.read_lengths([path], [1, 2], tmp_path / "lengths.json")
+    lengths.read_lengths([path], [1, 2], tmp_path / "lengths.json")
     found = read_json(tmp_path / "lengths.json", "probe_lengths")
     assert (found["trained"], found["edges"], found["tokens"]) == (16, [0, 16, 32], 128)
     spec = read_spec(path, RunSpec)
@@ -179,13 +179,13 @@ def test_a_mechanism_that_cannot_read_longer_rows_keeps_its_own_length_and_says_
 def test_a_shard_shorter_than_the_longest_row_costs_one_sentence(tmp_path: Path) -> None:
     path = text_run(tmp_path, library.standard("matrix_mixer"))
     with pytest.raises(UserError, match=r"shorter than one row of 16000 tokens; lower probes\.multiples"):
-        reading.read_lengths([path], [1, 1_000], tmp_path / "lengths.json")
+        lengths.read_lengths([path], [1, 1_000], tmp_path / "lengths.json")
 
 
 def summary_of(folder: Path, accuracies: dict[str, list[float | None]]) -> dict[str, Any]:
     """Return the record of one task, 2-pair MQAR, from the seeds' accuracies of two variants."""
     setting = probes(tasks=[{"task": "mqar", "lengths": [16], "items": 2}], seeds=[1, 2, 3])
-    files, lengths = [], []
+    files, read = [], []
     for variant, values in accuracies.items():
         records = [
             {
@@ -201,11 +201,11 @@ def summary_of(folder: Path, accuracies: dict[str, list[float | None]]) -> dict[
         ]
         files.append(folder / f"{variant}.json")
         write_json(files[-1], "probe_runs", {"framework": "matrix_mixer", "variant": variant, "runs": records})
-        lengths.append(folder / f"{variant}_lengths.json")
-        write_json(lengths[-1], "probe_lengths", {"trained": 16, "tokens": 64, "edges": [0, 16, 32], "runs": []})
+        read.append(folder / f"{variant}_lengths.json")
+        write_json(read[-1], "probe_lengths", {"trained": 16, "tokens": 64, "edges": [0, 16, 32], "runs": []})
     output = folder / "probes.json"
     labels = PolicySection(policy="joint", preset="test", budget=Tuning(size="tiny", trials=4, steps=2).budget)
-    summarise(setting, labels, ("standard", "evolved"), files, lengths, output)
+    summarise(setting, labels, ("standard", "evolved"), files, read, output)
     return read_json(output, "probes")["tasks"]["mqar-2"]  # type: ignore[no-any-return]
 
 

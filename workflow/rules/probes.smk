@@ -71,7 +71,7 @@ rule read_lengths:
         runtime=120,
         gpu=GPUS,
     params:
-        code=training_code("evomix.probes.reading"),
+        code=training_code("evomix.probes.lengths", "evomix.probes.reading"),
     message:
         "Longer contexts for {wildcards.variant} of {wildcards.framework}"
     shell:

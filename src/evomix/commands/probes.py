@@ -44,9 +44,9 @@ def run_probes(
 
 def read_lengths(run_specs: list[Path], section: Section, output: Output) -> None:
     """Measure trained models of a variant on rows longer than those they were trained on."""
-    from evomix.probes import reading
+    from evomix.probes import lengths
 
-    reading.read_lengths(run_specs, specs.load_section(section, ProbeLengths).multiples, output)
+    lengths.read_lengths(run_specs, specs.load_section(section, ProbeLengths).multiples, output)
 
 
 def summarise_probes(
