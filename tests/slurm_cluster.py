@@ -40,7 +40,7 @@ def _free_ports(count: int) -> list[int]:
 class Cluster:
     """A SLURM cluster of `nodes` virtual nodes, each with `cores` cores, `memory_mb` and `gpus` fake GPUs."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, cores: int = 2, memory_mb: int = 16_000, gpus: int = 4) -> None:
+    def __init__(self, folder: Path, *, nodes: int = 2, cores: int = 2, memory_mb: int = 32_000, gpus: int = 4) -> None:
         self.folder = folder.resolve()
         self.nodes = [f"n{index + 1}" for index in range(nodes)]
         self.cores, self.memory_mb, self.gpus = cores, memory_mb, gpus
@@ -94,6 +94,17 @@ class Cluster:
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=True
         ).stdout.splitlines()
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Return all jobs, ended ones too, as SLURM's own keys and values (JobId, JobState, Comment, Restarts...)."""
+        told = subprocess.run(
+            ["scontrol", "show", "jobs", "--oneliner"], env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+        return [
+            dict(word.split("=", 1) for word in line.split() if "=" in word)
+            for line in told.splitlines()
+            if line.startswith("JobId=")
+        ]
 
     def _munged(self) -> list[str]:
         munge = self.folder / "munge"
@@ -176,7 +187,9 @@ OverTimeLimit=0
 KillWait=5
 MinJobAge=600
 ReturnToService=2
-SlurmdTimeout=60
+SlurmdTimeout=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,defer_batch=0,sched_interval=2
 GresTypes=gpu
@@ -184,7 +197,8 @@ GresTypes=gpu
         partitions = [
             f"PartitionName={name} Nodes={','.join(self.nodes)} State=UP MaxTime=INFINITE" for name in ("cpu", "gpu")
         ]
-        partitions[0] += " Default=YES OverSubscribe=NO"
+        partitions[0] += " Default=YES"
+        partitions.append(f"PartitionName=urgent Nodes={','.join(self.nodes)} State=UP PriorityTier=10")
         (self.folder / "slurm.conf").write_text("\n".join([*lines, *nodes, *partitions]) + "\n")
         files = f"{self.folder}/nvidia[0-{self.gpus - 1}]"
         (self.folder / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu Type=h200 File={files}\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from evomix import copies
+    from evomix import copies, resources
     from evomix.config import load_config
     from evomix.corpus.sources import files as source_files
     from evomix.settings import FRAMEWORKS
@@ -73,6 +73,9 @@ SMALLEST = min(
 )
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
+LONGEST = (workflow.resource_settings.default_resources or {}).get("longest")
+"""Longest run time of a job in minutes, a default resource of the profile; a longer training continues in the next job."""
+LONGEST = None if LONGEST is None else int(LONGEST.value)
 
 
 wildcard_constraints:

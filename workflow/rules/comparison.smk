@@ -27,6 +27,7 @@ rule compare_frameworks:
         "<results>/comparison/frameworks.json",
     log:
         "<logs>/comparison/compare_frameworks.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

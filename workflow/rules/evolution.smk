@@ -43,8 +43,12 @@ rule evaluate_standard:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.judgement(
+            study, wildcards.role
+        ).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.judgement(
+            study, wildcards.role
+        ).minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -70,8 +74,12 @@ rule evaluate_member:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.judgement(
+            study, "candidates"
+        ).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.judgement(
+            study, "candidates"
+        ).minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -164,8 +172,12 @@ rule evaluate:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.judgement(
+            study, "candidates"
+        ).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.judgement(
+            study, "candidates"
+        ).minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -270,8 +282,12 @@ rule rerank:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.judgement(
+            study, "finalists"
+        ).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.judgement(
+            study, "finalists"
+        ).minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -323,6 +339,7 @@ rule measure_horizon:
         "<results>/evolution/{framework}/{arm}/horizon.json",
     log:
         "<logs>/evolution/{framework}/{arm}/measure_horizon.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

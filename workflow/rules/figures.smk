@@ -43,6 +43,7 @@ rule draw_figure:
     wildcard_constraints:
         figure="|".join(catalogue.names()),
         view="|".join([catalogue.STUDY, *study.frameworks]),
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

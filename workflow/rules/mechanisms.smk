@@ -138,8 +138,10 @@ rule train_member:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.member(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.member(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code(),

@@ -15,6 +15,7 @@ rule fit_scaling_law:
         "<results>/scaling/{framework}.json",
     log:
         "<logs>/scaling/{framework}.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

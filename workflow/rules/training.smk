@@ -41,8 +41,12 @@ rule train:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.training(
+            study, wildcards.size
+        ).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.training(
+            study, wildcards.size
+        ).minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(),
@@ -65,8 +69,10 @@ rule rescore:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: resources.rescoring(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.rescoring(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code("evomix.gate.rescore", "evomix.gate.mixing"),

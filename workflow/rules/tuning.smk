@@ -36,8 +36,10 @@ rule run_trials:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.trials(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.trials(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code("evomix.tuning.trials"),

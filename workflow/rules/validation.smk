@@ -34,6 +34,7 @@ rule validate:
         expand("<results>/validation/{framework}.json", framework=study.frameworks),
     log:
         "<logs>/validation/validate.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:

@@ -149,12 +149,15 @@ def tabulate_gallery(summaries: list[Path], section: Section, stats: Stats, outp
 
 def train(spec: Path) -> None:
     """Train the run of SPEC in the sandbox; its files are written beside SPEC, an interrupted run resumes."""
+    from evomix.training import keeping
     from evomix.training.contained import RunError, train_contained
 
+    keeping.restore(spec.parent)
     try:
         train_contained(specs.read_spec(spec, specs.RunSpec), spec.parent)
     except RunError as error:
         raise UserError(f"training {spec.parent} failed: {error}") from None
+    keeping.keep(spec.parent)
 
 
 def train_worker(
