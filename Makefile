@@ -14,7 +14,7 @@ OVERLAY = $(if $(filter-out paper,$(PRESET)),--configfile config/presets/$(PRESE
 RESULTS = results$(if $(filter-out paper,$(PRESET)),/$(PRESET))
 SNAKEMAKE = snakemake all --profile profiles/local --cores $(CORES) --quiet host reason $(OVERLAY)
 
-.PHONY: help env demo why plan test check report archive clean
+.PHONY: help env demo why plan test check check-cluster report archive clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: env  ## format, lint, types and tests
 
 check: env  ## formatters and type checker alone
 	ruff check src tests && ruff format --check src tests && mypy && snakefmt --check Snakefile workflow
+
+check-cluster: env  ## one tiny job of every kind through PROFILE (profiles/slurm): what is wrong with the site, in words
+	evomix check-cluster $(or $(PROFILE),profiles/slurm) --preset $(if $(filter command line,$(origin PRESET)),$(PRESET),paper)
 
 report: env  ## Snakemake's own report of a finished study
 	$(SNAKEMAKE) --report results/$(PRESET)/snakemake_report.html

@@ -1,12 +1,11 @@
 """Faults on a real SLURM: whatever breaks, the same bytes come out, nothing finished is redone, nothing runs twice.
 
-Two trainings of the smallest study run as cluster jobs; a fault hits the first. Everything before them is made once,
-locally. Each fault tells in one line what happened (`pytest -s`).
+One training goes through a row of faults, each after it got on since the one before; another job of the same run is
+finished by then and must stay as it is. Every fault tells in one line what happened (`pytest -s`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
@@ -29,59 +28,72 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_programs()), reason=f"SLURM is not installed: {', '.join(missing_programs())}"),
 ]
 
-RUNS = [Path(f"results/test/training/matrix_mixer/standard/4k/seed_{seed}") for seed in (42, 43)]
-TARGETS = [str(run / "summary.json") for run in RUNS]
-HIT = RUNS[0]
-STEPS, LONG = 4_000, 60_000
-"""Optimiser steps of a training of seconds, and of one that takes more than a minute on an idle machine."""
+RUN = Path("results/test/training/matrix_mixer/standard/4k/seed_42")
+OTHER = Path("results/test/mechanisms/coefficient_dynamics/standard.certificate.json")
+TARGETS = (str(RUN / "summary.json"), str(OTHER))
+SHORT, LONG = 2_000, 60_000
+"""Optimiser steps of a training of seconds, and of one that outlasts a row of faults on an idle machine."""
 RESULTS = ("summary.json", "curve.parquet", "model.safetensors")
 
 
-def options(steps: int = STEPS) -> tuple[str, ...]:
-    """Return the config of trainings that last long enough to be hit."""
-    every = f'{{"steps": {steps}, "evaluate_every": 1000, "checkpoint_every": 200}}'
-    return ("--config", f"training={every}")
+def options(steps: int) -> tuple[str, ...]:
+    return ("--config", f'training={{"steps": {steps}, "evaluate_every": {steps // 4}, "checkpoint_every": 250}}')
 
 
 class Scene:
-    """A prepared project and a running cluster of its own for one fault."""
+    """A prepared project and a running cluster of its own."""
 
-    def __init__(self, cluster: Cluster, project: Path) -> None:
-        self.cluster, self.project = cluster, project
+    def __init__(self, cluster: Cluster, project: Path, steps: int) -> None:
+        self.cluster, self.project, self.steps = cluster, project, steps
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *more: str, steps: int = STEPS) -> None:
-        """Start the workflow for both trainings."""
-        self.process = slurm_runs.start(self.cluster, self.project, *TARGETS, *options(steps), *more)
+    def start(self, *more: str) -> None:
+        self.process = slurm_runs.start(self.cluster, self.project, *TARGETS, *more, *options(self.steps))
 
     def log(self) -> str:
         return (self.project / "workflow.log").read_text()
 
-    def wait(self, what: Callable[[], object], name: str, seconds: float = 400) -> None:
-        """Wait until `what` is true; fail with the log when it does not come or the workflow ends before."""
+    def wait(self, what: Callable[[], object], name: str, seconds: float = 420) -> None:
+        """Wait until `what` is true; fail with the log when it does not come, or the workflow ends before."""
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, f"no {name}: {self.log()[-3000:]}"
             assert self.process is None or self.process.poll() is None, f"ended before {name}: {self.log()[-3000:]}"
             time.sleep(0.2)
 
-    def until_training(self) -> str:
-        """Wait until the hit training has written a checkpoint; return its job's id."""
-        self.wait(lambda: list((self.project / HIT / "checkpoint").glob("step_*")), "checkpoint")
-        return next(job["JobId"] for job in self.jobs() if job["JobState"] == "RUNNING")
+    def reached(self) -> int:
+        """Return the step of the training's newest checkpoint."""
+        names = [path.stem for path in (self.project / RUN / "checkpoint").glob("step_*.safetensors")]
+        return max((int(name.removeprefix("step_")) for name in names), default=0)
+
+    def get_on(self) -> str:
+        """Wait until the training runs and is past its present checkpoint; return its job's id."""
+        before = self.reached()
+        self.wait(lambda: self.reached() > before and self.running(), "new checkpoint")
+        return self.running()
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Return the SLURM jobs of the training in order of submission."""
+        found = [job for job in self.cluster.jobs() if job["Comment"].startswith("rule_train_")]
+        return sorted(found, key=lambda job: int(job["JobId"]))
+
+    def running(self) -> str:
+        return next((job["JobId"] for job in self.jobs() if job["JobState"] == "RUNNING"), "")
+
+    def node(self) -> str:
+        return next(job["NodeList"] for job in self.jobs() if job["JobState"] == "RUNNING")
 
     def finish(self) -> None:
         """Wait for the workflow's good end."""
         assert self.process is not None
-        assert self.process.wait(500) == 0, self.log()[-4000:]
+        assert self.process.wait(580) == 0, self.log()[-4000:]
 
-    def jobs(self, run: Path = HIT) -> list[dict[str, str]]:
-        """Return the SLURM jobs of one training, in order of submission."""
-        mark = f"_{run.name.removeprefix('seed_')}"
-        found = [
-            job for job in self.cluster.jobs() if job["Comment"].startswith("rule_train_") and mark in job["Comment"]
-        ]
-        return sorted(found, key=lambda job: int(job["JobId"]))
+    def lives(self) -> int:
+        """Return in how many processes the training was done."""
+        return int(str(slurm_runs.read_timing(self.project / RUN)["sessions"]))
+
+    def command(self, *words: str) -> None:
+        subprocess.run(words, env=self.cluster.environment, check=True, capture_output=True)
 
     def stop(self) -> None:
         """End what a failed test left running."""
@@ -90,123 +102,168 @@ class Scene:
             self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which everything is made but the trainings."""
-    project = copy_project(tmp_path_factory.mktemp("prepared") / "evomix")
-    needed = [str(run / "spec.json") for run in RUNS]
-    certificate = "results/test/mechanisms/matrix_mixer/standard.certificate.json"
-    snakemake(project, *needed, certificate, "--profile", "profiles/local", *options())
-    return project
-
-
-def trained(prepared: Path, folder: Path, steps: int) -> dict[str, bytes]:
-    """Return what both trainings leave when nothing happens to them."""
-    project = folder / "peace"
-    shutil.copytree(prepared, project)
-    snakemake(project, *TARGETS, "--profile", "profiles/local", *options(steps))
-    return contents(project)
+def tell(fault: str, outcome: str) -> None:
+    """Print a line of the table of faults."""
+    print(f"\n| {fault} | {outcome} |", end="", flush=True)
 
 
 def contents(project: Path) -> dict[str, bytes]:
-    return {f"{run.name}/{name}": (project / run / name).read_bytes() for run in RUNS for name in RESULTS}
+    paths = [OTHER, *(RUN / name for name in RESULTS)]
+    return {str(path): (project / path).read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
-def expected(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return trained(prepared, tmp_path_factory.mktemp("expected"), STEPS)
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which everything is made but the targets."""
+    project = copy_project(tmp_path_factory.mktemp("prepared") / "evomix")
+    needed = [str(RUN / "spec.json"), "results/test/mechanisms/matrix_mixer/standard.certificate.json"]
+    needed.append("results/test/mechanisms/coefficient_dynamics/standard.py")
+    snakemake(project, *needed, "--profile", "profiles/local", *options(SHORT))
+    return project
+
+
+def in_peace(prepared: Path, folder: Path, steps: int) -> dict[str, bytes]:
+    """Return what is left when nothing happens."""
+    shutil.copytree(prepared, folder / "evomix")
+    snakemake(folder / "evomix", *TARGETS, "--profile", "profiles/local", *options(steps))
+    return contents(folder / "evomix")
+
+
+@pytest.fixture(scope="module")
+def expected_short(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return in_peace(prepared, tmp_path_factory.mktemp("short"), SHORT)
+
+
+@pytest.fixture(scope="module")
+def expected_long(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return in_peace(prepared, tmp_path_factory.mktemp("long"), LONG)
 
 
 @pytest.fixture
 def scene(prepared: Path, tmp_path: Path) -> Iterator[Scene]:
     shutil.copytree(prepared, tmp_path / "evomix")
     with Cluster(tmp_path / "cluster") as cluster:
-        scene = Scene(cluster, tmp_path / "evomix")
+        scene = Scene(cluster, tmp_path / "evomix", SHORT)
         yield scene
         scene.stop()
 
 
-def sessions(scene: Scene, run: Path = HIT) -> int:
-    """Return in how many lives a training was done."""
-    return int(slurm_runs.read_timing(scene.project / run)["sessions"])
-
-
-def verdict(scene: Scene, expected: dict[str, bytes], fault: str, tries: int) -> None:
-    """The results are those of peace; the other training ran once; the lives of the hit one never overlapped."""
-    assert contents(scene.project) == expected
-    hit, other = scene.jobs(), scene.jobs(RUNS[1])
-    states = [job["JobState"] + (f"+{job['Restarts']} restarts" if job["Restarts"] != "0" else "") for job in hit]
-    print(f"\nfault: {fault} | jobs of the hit training: {', '.join(states)} | lives: {sessions(scene)}", flush=True)
-    assert [job["JobState"] for job in other] == ["COMPLETED"]
-    assert len(hit) == tries
-    assert hit[-1]["JobState"] == "COMPLETED"
-    for before, after in itertools.pairwise(hit):
+def nothing_twice(scene: Scene) -> None:
+    """The other job ran once; the training's jobs never overlapped, and only the last of them completed."""
+    other = [job["JobState"] for job in scene.cluster.jobs() if job["Comment"].startswith("rule_certify_")]
+    assert other == ["COMPLETED"]
+    jobs = scene.jobs()
+    assert [job["JobState"] for job in jobs].count("COMPLETED") == 1
+    assert jobs[-1]["JobState"] == "COMPLETED"
+    for before, after in itertools.pairwise(jobs):
         assert before["EndTime"] <= after["StartTime"], "two jobs of one training ran at once"
 
 
-def scancel(scene: Scene) -> None:
-    subprocess.run(["scancel", scene.until_training()], env=scene.cluster.environment, check=True)
+def scancel(scene: Scene) -> str:
+    job = scene.get_on()
+    scene.command("scancel", job)
+    scene.wait(lambda: scene.running() not in ("", job), "second job")
+    return f"resubmitted as job {scene.running()}"
 
 
-def restart_controller(scene: Scene) -> None:
-    scene.until_training()
+def restart_controller(scene: Scene) -> str:
+    job = scene.get_on()
     scene.cluster.stop("slurmctld")
-    time.sleep(5)
+    time.sleep(3)
     scene.cluster.start_controller(clean=False)
+    scene.wait(lambda: scene.get_on() == job, "progress")
+    return "the job went on"
 
 
-def restart_node_daemon(scene: Scene) -> None:
-    job = scene.until_training()
-    node = next(item["NodeList"] for item in scene.jobs() if item["JobId"] == job)
+def restart_node_daemon(scene: Scene) -> str:
+    job, node = scene.get_on(), scene.node()
     scene.cluster.stop(node, signal.SIGKILL)
     time.sleep(3)
     scene.cluster.start_node(node)
+    scene.wait(lambda: scene.get_on() == job, "progress")
+    return "the job went on"
 
 
-def crash_node(scene: Scene) -> None:
-    """Kill the daemon of the node and all that runs on it, and bring it back once SLURM has given up on it."""
-    job = scene.until_training()
-    node = next(item["NodeList"] for item in scene.jobs() if item["JobId"] == job)
-    steps = [item for item in psutil.process_iter() if item.name() == "slurmstepd" and item.is_running()]
+def crash_node(scene: Scene) -> str:
+    """Kill the daemon of the node and all that runs there; it comes back once SLURM has given up on it."""
+    job, node = scene.get_on(), scene.node()
+    steps = [item for item in psutil.process_iter() if item.name() == "slurmstepd"]
     mine = [item for item in steps if f"[{job}." in " ".join(item.cmdline())]
-    doomed = [child for item in mine for child in item.children(recursive=True)] + mine
+    doomed = [*mine, *(child for item in mine for child in item.children(recursive=True))]
     scene.cluster.stop(node, signal.SIGKILL)
     for item in doomed:
-        with_children_gone(item)
-    scene.wait(lambda: any(item["JobState"] != "RUNNING" for item in scene.jobs() if item["JobId"] == job), "node loss")
+        if item.is_running():
+            item.kill()
+    scene.wait(lambda: any(item["JobId"] == job and item["JobState"] != "RUNNING" for item in scene.jobs()), "loss")
     scene.cluster.start_node(node)
+    now = scene.get_on()
+    return f"SLURM requeued job {now}" if now == job else f"resubmitted as job {now}"
 
 
-def with_children_gone(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()
-
-
-def preempt(scene: Scene) -> None:
-    """Two jobs of a partition of higher priority take both nodes for some seconds."""
-    scene.until_training()
+def preempt(scene: Scene) -> str:
+    """Jobs of a partition of higher priority take all nodes for some seconds."""
+    job = scene.get_on()
     for _ in scene.cluster.nodes:
-        subprocess.run(
-            ["sbatch", "-p", "urgent", "--exclusive", "-N1", "-o", "/dev/null", "--wrap", "sleep 8"],
-            env=scene.cluster.environment,
-            check=True,
-            capture_output=True,
-        )
+        scene.command("sbatch", "-p", "urgent", "--exclusive", "-N1", "-o", "/dev/null", "--wrap", "sleep 5")
+    scene.wait(lambda: scene.running() != job, "preemption")
+    step, now = scene.reached(), scene.get_on()
+    assert now == job
+    return f"SLURM requeued job {job}, resumed from step {step}"
 
 
-FAULTS: dict[str, tuple[Callable[[Scene], None], int]] = {
-    "scancel of a running job": (scancel, 2),
-    "controller restarted": (restart_controller, 1),
-    "node daemon killed and back": (restart_node_daemon, 1),
-    "node lost with its processes": (crash_node, 1),
+def terminate_workflow(scene: Scene) -> str:
+    job = scene.get_on()
+    assert scene.process is not None
+    scene.process.terminate()
+    time.sleep(2)
+    waits = scene.process.poll() is None
+    scene.process.kill()
+    scene.process.wait()
+    return f"Snakemake {'waits for its jobs' if waits else 'ends'}; killed then, and " + _refuse_then_start(scene, job)
+
+
+def kill_workflow(scene: Scene) -> str:
+    job = scene.get_on()
+    assert scene.process is not None
+    os.killpg(scene.process.pid, signal.SIGKILL)
+    scene.process.wait()
+    return _refuse_then_start(scene, job)
+
+
+def _refuse_then_start(scene: Scene, job: str) -> str:
+    """A second start is refused while the job runs; once the job was cancelled, as it says, the workflow goes on."""
+    snakemake(scene.project, "--unlock")
+    status, said = slurm_runs.run(scene.cluster, scene.project, *TARGETS, *options(scene.steps))
+    assert status != 0
+    assert f"1 jobs of an earlier start in {scene.project} have not ended ({job})" in said
+    assert scene.running() == job
+    scene.command("scancel", job)
+    scene.process = None
+    scene.wait(lambda: not scene.cluster.squeue(), "end of the job")
+    snakemake(scene.project, "--unlock")
+    scene.start()
+    scene.wait(lambda: scene.running() not in ("", job), "second job")
+    return f"a start beside job {job} was refused; after scancel it went on as job {scene.running()}"
+
+
+ROW: dict[str, Callable[[Scene], str]] = {
+    "scancel of a running job": scancel,
+    "controller restarted": restart_controller,
+    "node daemon killed and back": restart_node_daemon,
+    "preemption by a job of higher priority": preempt,
+    "node lost with all its processes": crash_node,
+    "workflow terminated (SIGTERM)": terminate_workflow,
+    "workflow killed (SIGKILL)": kill_workflow,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault_leaves_no_trace(fault: str, scene: Scene, expected: dict[str, bytes]) -> None:
-    inject, tries = FAULTS[fault]
+def test_a_row_of_faults_leaves_no_trace(scene: Scene, expected_long: dict[str, bytes]) -> None:
+    scene.steps = LONG
     scene.start()
-    inject(scene)
+    for fault, inject in ROW.items():
+        tell(fault, inject(scene))
     scene.finish()
-    verdict(scene, expected, fault, tries)
+    assert contents(scene.project) == expected_long
+    nothing_twice(scene)
+    tell("all of them", f"same bytes; {len(scene.jobs())} jobs, {scene.lives()} lives")

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from evomix.commands import ablation, analysis, corpus, evolution, plan, probes, study, training
+from evomix.commands import ablation, analysis, cluster, corpus, evolution, plan, probes, study, training
 from evomix.errors import UserError
 from evomix.settings import KEY_VARIABLE
 
@@ -68,9 +68,11 @@ for command in (
     plan.plan,
     study.why,
     study.archive,
+    cluster.check_cluster,
 ):
     app.command()(command)
 app.command(hidden=True)(training.train_worker)
+app.command(hidden=True)(cluster.probe_node)
 
 
 def _forget_key() -> None:

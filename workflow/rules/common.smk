@@ -73,9 +73,10 @@ SMALLEST = min(
 )
 HELD_OUT = ["search", "selection", "test"]
 GPUS = int(study.training.device == "cuda")
-LONGEST = (workflow.resource_settings.default_resources or {}).get("longest")
+LONGEST = getattr(
+    (workflow.resource_settings.default_resources or {}).get("longest"), "value", None
+)
 """Longest run time of a job in minutes, a default resource of the profile; a longer training continues in the next job."""
-LONGEST = None if LONGEST is None else int(LONGEST.value)
 
 
 wildcard_constraints:
