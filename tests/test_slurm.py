@@ -1,52 +1,53 @@
-"""The workflow on a real SLURM on loopback: jobs are submitted, and results equal the local ones."""
+"""The whole study on a real SLURM on loopback gives the bytes of the local run, small trainings packed together."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import copy_project
+import slurm_runs
+from conftest import ROOT, copy_project
 from slurm_cluster import Cluster, missing_programs
-from workflow_runs import snakemake
+from workflow_runs import planned, snakemake
 
 pytestmark = [
     pytest.mark.slurm,
+    pytest.mark.slow,
     pytest.mark.skipif(bool(missing_programs()), reason=f"SLURM is not installed: {', '.join(missing_programs())}"),
 ]
 
-TARGET = "results/test/tuning/matrix_mixer/standard/best.json"
+PACKED = ("--workflow-profile", "profiles/packed")
 
 
-def results_of(project: Path) -> dict[str, bytes]:
-    """Return every JSON result by name, measured times aside."""
-    root = project / "results/test"
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.json") if path.name != "timing.json"
-    }
+def through_slurm(folder: Path, preset: str) -> tuple[Path, list[dict[str, str]]]:
+    """Run a whole study through profiles/slurm and profiles/packed; return the project and SLURM's jobs."""
+    project = copy_project(folder / "evomix")
+    with Cluster(folder / "cluster") as cluster:
+        status, said = slurm_runs.run(cluster, project, "all", *PACKED, preset=preset)
+        jobs = cluster.jobs()
+    assert status == 0, said[-5000:]
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    return project, jobs
 
 
-def test_a_part_of_the_study_runs_on_slurm_to_the_same_bytes(tmp_path: Path) -> None:
-    local, remote = copy_project(tmp_path / "local"), copy_project(tmp_path / "remote")
-    snakemake(local, TARGET, "--profile", "profiles/local")
-    command = [
-        sys.executable, "-m", "snakemake", TARGET, "--profile", "profiles/slurm",
-        "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10",
-        "--configfile", "config/presets/test.yaml",
-    ]  # fmt: skip
-    with Cluster(tmp_path / "cluster") as cluster:
-        environment = {**cluster.environment, "PYTHONPATH": str(remote / "src"), "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-        result = subprocess.run(command, cwd=remote, env=environment, capture_output=True, text=True, check=False)
-        log = result.stdout + result.stderr
-        jobs = subprocess.run(
-            ["scontrol", "show", "jobs", "--oneliner"], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-    assert result.returncode == 0, log[-5000:]
-    assert jobs.count("JobState=COMPLETED") >= 5, jobs  # documents, tokenizer, four shards, trials
-    expected, found = results_of(local), results_of(remote)
+def compare(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
+    assert len(expected) > 100
     assert found.keys() == expected.keys()
     assert not [name for name in expected if found[name] != expected[name]]
+
+
+def test_the_smallest_study_ends_in_the_bytes_of_the_local_run(tmp_path: Path) -> None:
+    project, jobs = through_slurm(tmp_path, "test")
+    assert len(jobs) < 40  # 203 steps, of which some 90 go to the cluster
+    local = copy_project(tmp_path / "local")
+    snakemake(local, "all", "--profile", "profiles/local")
+    compare(slurm_runs.results_of(project), slurm_runs.results_of(local))
+
+
+def test_the_demo_ends_in_the_bytes_of_the_local_run(tmp_path: Path) -> None:
+    """The local run is the one that `make demo` left."""
+    if not (ROOT / "results/demo/report.html").exists() or planned(ROOT, preset="demo"):
+        pytest.skip("results/demo is not a finished study of this code; run `make demo` before")
+    project, _ = through_slurm(tmp_path, "demo")
+    compare(slurm_runs.results_of(project, "demo"), slurm_runs.results_of(ROOT, "demo"))

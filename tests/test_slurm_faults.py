@@ -267,3 +267,84 @@ def test_a_row_of_faults_leaves_no_trace(scene: Scene, expected_long: dict[str, 
     assert contents(scene.project) == expected_long
     nothing_twice(scene)
     tell("all of them", f"same bytes; {len(scene.jobs())} jobs, {scene.lives()} lives")
+
+
+@pytest.mark.slow
+def test_a_training_longer_than_the_limit_continues_over_several_jobs(
+    scene: Scene, expected_long: dict[str, bytes]
+) -> None:
+    """The profile lets a job last one minute; SIGTERM at its end makes the training save itself."""
+    scene.steps = LONG
+    scene.start("--retries", "30", "--default-resources", "mem_mb=2000", "runtime=30", "longest=1")
+    scene.finish()
+    states = [job["JobState"] for job in scene.jobs()]
+    tell("node time limit", f"jobs: {', '.join(states)}; {scene.lives()} lives")
+    assert contents(scene.project) == expected_long
+    nothing_twice(scene)
+    assert len(states) >= 2
+    assert set(states[:-1]) <= {"TIMEOUT", "FAILED"}
+    assert scene.lives() == len(states)
+
+
+def test_out_of_memory_is_tried_again_with_more(scene: Scene, expected_short: dict[str, bytes]) -> None:
+    scene.start("--set-resources", "train:mem_mb=300 * 6 ** (attempt - 1)")
+    scene.finish()
+    asked = [(job["JobState"], job["MinMemoryNode"]) for job in scene.jobs()]
+    tell("out of memory", " then ".join(f"{state} with {memory}" for state, memory in asked))
+    assert contents(scene.project) == expected_short
+    nothing_twice(scene)
+    assert asked[0] == ("OUT_OF_MEMORY", "300M")
+
+
+@pytest.mark.slow
+def test_full_disk_says_so_and_goes_on_once_there_is_room(scene: Scene, expected_short: dict[str, bytes]) -> None:
+    """The run's folder is a small file system of its own, filled to the last byte for the first try."""
+    run, spec = scene.project / RUN, (scene.project / RUN / "spec.json")
+    content, times = spec.read_bytes(), (spec.stat().st_atime_ns, spec.stat().st_mtime_ns)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", run], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        spec.write_bytes(content)
+        os.utime(spec, ns=times)
+        subprocess.run(["dd", "if=/dev/zero", f"of={run / 'filler'}", "bs=4k"], capture_output=True, check=False)
+        assert shutil.disk_usage(run).free == 0
+        scene.start()
+        scene.wait(lambda: any(job["JobState"] == "FAILED" for job in scene.jobs()), "failed job")
+        (run / "filler").unlink()
+        scene.finish()
+        tell("full scratch disk", f"{len(scene.jobs()) - 1} failed tries, then COMPLETED")
+        assert "No space left on device" in scene.log()
+        assert contents(scene.project) == expected_short
+        nothing_twice(scene)
+    finally:
+        subprocess.run(["umount", run], check=True)
+
+
+def test_lost_and_corrupt_results_cost_what_they_must(scene: Scene, expected_short: dict[str, bytes]) -> None:
+    """A deleted file comes back from what is kept; a corrupt one, deleted as its reader says, is made again."""
+    scene.start()
+    scene.finish()
+    run = scene.project / RUN
+    for name, outcome in (("curve.parquet", "restored"), ("summary.json", "trained again")):
+        before = (run / "timing.json").read_bytes()
+        if outcome == "trained again":
+            with (run / name).open("r+b") as stream:
+                stream.write(b"#corrupt")
+        (run / name).unlink()
+        scene.start()
+        scene.finish()
+        again = (run / "timing.json").read_bytes() != before
+        tell(f"{name} {'corrupt' if again else 'lost'}", outcome)
+        assert again == (outcome == "trained again")
+        assert contents(scene.project) == expected_short
+    assert [job["JobState"] for job in scene.jobs()] == ["COMPLETED"] * 3
+    assert len([job for job in scene.cluster.jobs() if job["Comment"].startswith("rule_certify_")]) == 1
+
+
+def test_a_key_in_the_environment_stops_the_start(scene: Scene) -> None:
+    status, said = slurm_runs.run(scene.cluster, scene.project, *TARGETS, *options(SHORT), EVOMIX_API_KEY="sk-secret")
+    assert status != 0
+    assert "EVOMIX_API_KEY is set, and a cluster's jobs inherit the environment" in said
+    assert "sk-secret" not in said
+    assert scene.cluster.jobs() == []
