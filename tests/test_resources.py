@@ -31,9 +31,9 @@ def test_run_time_grows_with_size_steps_runs_and_attempt(paper: Config) -> None:
 
 def test_no_job_asks_for_more_time_than_the_profile_allows(paper: Config) -> None:
     baseline = resources.judgement(paper, "baseline")
-    assert baseline.minutes() > 1_440
-    assert baseline.minutes(1, 1_440) == baseline.minutes(3, 1_440) == 1_440
-    assert resources.training(paper, "4M").minutes(1, 1_440) == resources.training(paper, "4M").minutes()
+    assert baseline.minutes() > 600
+    assert baseline.minutes(1, 600) == baseline.minutes(3, 600) == 600
+    assert resources.training(paper, "4M").minutes(1, 600) == resources.training(paper, "4M").minutes()
 
 
 def test_memory_grows_with_the_step_on_a_cpu_and_with_the_attempt() -> None:

@@ -122,20 +122,20 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-def in_peace(prepared: Path, folder: Path, steps: int) -> dict[str, bytes]:
-    """Return what is left when nothing happens."""
+def in_peace(prepared: Path, folder: Path, steps: int) -> Path:
+    """Make the targets locally with nothing happening."""
     shutil.copytree(prepared, folder / "evomix")
     snakemake(folder / "evomix", *TARGETS, "--profile", "profiles/local", *options(steps))
-    return contents(folder / "evomix")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def expected_short(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return in_peace(prepared, tmp_path_factory.mktemp("short"), SHORT)
+    return contents(in_peace(prepared, tmp_path_factory.mktemp("short"), SHORT) / "evomix")
 
 
 @pytest.fixture(scope="module")
-def expected_long(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def peace_long(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return in_peace(prepared, tmp_path_factory.mktemp("long"), LONG)
 
 
@@ -258,28 +258,28 @@ ROW: dict[str, Callable[[Scene], str]] = {
 
 
 @pytest.mark.slow
-def test_a_row_of_faults_leaves_no_trace(scene: Scene, expected_long: dict[str, bytes]) -> None:
+def test_a_row_of_faults_leaves_no_trace(scene: Scene, peace_long: Path) -> None:
     scene.steps = LONG
     scene.start()
     for fault, inject in ROW.items():
         tell(fault, inject(scene))
     scene.finish()
-    assert contents(scene.project) == expected_long
+    assert contents(scene.project) == contents(peace_long / "evomix")
     nothing_twice(scene)
     tell("all of them", f"same bytes; {len(scene.jobs())} jobs, {scene.lives()} lives")
 
 
 @pytest.mark.slow
-def test_a_training_longer_than_the_limit_continues_over_several_jobs(
-    scene: Scene, expected_long: dict[str, bytes]
-) -> None:
-    """The profile lets a job last one minute; SIGTERM at its end makes the training save itself."""
+def test_a_training_longer_than_the_limit_continues_over_several_jobs(scene: Scene, peace_long: Path) -> None:
+    """The profile lets a job last about a third of what the training takes; SIGTERM makes the training save itself."""
     scene.steps = LONG
-    scene.start("--retries", "30", "--default-resources", "mem_mb=2000", "runtime=30", "longest=1")
+    seconds = float(str(slurm_runs.read_timing(peace_long / "evomix" / RUN)["seconds"]))
+    longest = f"longest={max(1, int(seconds / 180))}"
+    scene.start("--retries", "20", "--default-resources", "mem_mb=2000", "runtime=30", longest)
     scene.finish()
     states = [job["JobState"] for job in scene.jobs()]
-    tell("node time limit", f"jobs: {', '.join(states)}; {scene.lives()} lives")
-    assert contents(scene.project) == expected_long
+    tell("node time limit", f"{longest} minutes; jobs: {', '.join(states)}; {scene.lives()} lives")
+    assert contents(scene.project) == contents(peace_long / "evomix")
     nothing_twice(scene)
     assert len(states) >= 2
     assert set(states[:-1]) <= {"TIMEOUT", "FAILED"}

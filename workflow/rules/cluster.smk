@@ -12,14 +12,6 @@ onstart:
             raise WorkflowError(str(error)) from None
 
 
-def probed(kind):
-    """Return what a kind of probe asks for: as `train` and `evaluate` would, or the profile's defaults."""
-    return {
-        "training": resources.training(study, study.validation.size),
-        "candidate": resources.judgement(study, "candidates"),
-    }[kind]
-
-
 rule probe_light:
     """A tiny job with the profile's default resources."""
     output:

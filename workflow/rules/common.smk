@@ -140,6 +140,14 @@ def corpus_files():
         return []
 
 
+def probed(kind):
+    """Return what a probe of the cluster asks for: what `train` or `evaluate` would."""
+    return {
+        "training": resources.training(study, study.validation.size),
+        "candidate": resources.judgement(study, "candidates"),
+    }[kind]
+
+
 def section(name):
     """Return the file that holds one section of the config."""
     return f"<results>/config/{name}.json"
