@@ -74,7 +74,7 @@ class Scene:
 
     def jobs(self) -> list[dict[str, str]]:
         """Return the SLURM jobs of the training in order of submission."""
-        found = [job for job in self.cluster.jobs() if job["Comment"].startswith("rule_train_")]
+        found = [job for job in self.cluster.jobs() if job.get("Comment", "").startswith("rule_train_")]
         return sorted(found, key=lambda job: int(job["JobId"]))
 
     def running(self) -> str:
@@ -150,7 +150,7 @@ def scene(prepared: Path, tmp_path: Path) -> Iterator[Scene]:
 
 def nothing_twice(scene: Scene) -> None:
     """The other job ran once; the training's jobs never overlapped, and only the last of them completed."""
-    other = [job["JobState"] for job in scene.cluster.jobs() if job["Comment"].startswith("rule_certify_")]
+    other = [job["JobState"] for job in scene.cluster.jobs() if job.get("Comment", "").startswith("rule_certify_")]
     assert other == ["COMPLETED"]
     jobs = scene.jobs()
     assert [job["JobState"] for job in jobs].count("COMPLETED") == 1
@@ -339,7 +339,7 @@ def test_lost_and_corrupt_results_cost_what_they_must(scene: Scene, expected_sho
         assert again == (outcome == "trained again")
         assert contents(scene.project) == expected_short
     assert [job["JobState"] for job in scene.jobs()] == ["COMPLETED"] * 3
-    assert len([job for job in scene.cluster.jobs() if job["Comment"].startswith("rule_certify_")]) == 1
+    assert len([job for job in scene.cluster.jobs() if job.get("Comment", "").startswith("rule_certify_")]) == 1
 
 
 def test_a_key_in_the_environment_stops_the_start(scene: Scene) -> None:
