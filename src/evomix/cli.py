@@ -76,12 +76,12 @@ app.command(hidden=True)(cluster.probe_node)
 
 
 def _forget_key() -> None:
-    """Start again without the language model's key, unless this command is the one that needs it.
+    """Start again without the language model's key, unless this command needs it, or says that it is there.
 
     A workflow hands its whole environment to every job. Removing a variable is not enough: other processes read the
     environment that a process was started with.
     """
-    if KEY_VARIABLE in os.environ and sys.argv[1:2] != ["propose"]:
+    if KEY_VARIABLE in os.environ and sys.argv[1:2] not in (["propose"], ["check-cluster"]):
         rest = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], rest)
 

@@ -15,8 +15,8 @@ from math import ceil
 
 from evomix.config import Config
 from evomix.plan import clock
-from evomix.plan.work import Trainings
 from evomix.settings import Name
+from evomix.specs import Architecture
 
 _START_MB, _START_CUDA_MB = 2_000, 6_000
 """Host memory of Python, PyTorch and the trusted process beside it, without and with a CUDA context."""
@@ -47,20 +47,29 @@ class Need:
 
     def minutes(self, attempt: int = 1, longest: int | None = None) -> int:
         """Return the run time of the job in minutes, at most `longest`: what is left then continues in the next try."""
-        batch = max(self.config.tuning.batch_sizes)
+        batch, device = max(self.config.tuning.batch_sizes), clock.machine(self.config)
         seconds = sum(
-            self.runs * self.steps * clock.step_seconds(self.config, Trainings("", 1, name, self.steps, batch))[0]
-            for name in self.sizes
+            self.runs * self.steps * sum(clock.step_terms(self._shell(name), batch, device)) for name in self.sizes
         )
         minutes = (_START_MINUTES + ceil(_SLACK * seconds / 60)) * attempt
         return minutes if longest is None else min(minutes, longest)
 
+    def _shell(self, name: Name) -> Architecture:
+        size, corpus = self.config.sizes[name], self.config.corpus
+        return Architecture(
+            width=size.width,
+            layers=size.layers,
+            heads=size.heads,
+            vocabulary=corpus.vocabulary,
+            sequence_length=corpus.sequence_length,
+            dropout=self.config.training.dropout,
+        )
+
     def _step_mb(self, name: Name) -> int:
         """Numbers alive in a step: what a block keeps for its backward pass, the scores of every head, the logits."""
-        size, corpus = self.config.sizes[name], self.config.corpus
-        tokens = corpus.sequence_length
-        numbers = size.layers * (40 * size.width + 6 * size.heads * tokens) + 6 * corpus.vocabulary
-        return ceil(max(self.config.tuning.batch_sizes) * tokens * numbers * 4 / 2**20)
+        shell = self._shell(name)
+        numbers = shell.layers * (40 * shell.width + 6 * shell.heads * shell.sequence_length) + 6 * shell.vocabulary
+        return ceil(max(self.config.tuning.batch_sizes) * shell.sequence_length * numbers * 4 / 2**20)
 
 
 def training(config: Config, size: Name) -> Need:

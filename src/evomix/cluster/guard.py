@@ -12,16 +12,16 @@ import subprocess
 from pathlib import Path
 
 from evomix.errors import UserError
-
-KEY = "EVOMIX_API_KEY"
+from evomix.settings import KEY_VARIABLE
 
 
 def require_no_key() -> None:
     """Raise UserError when the environment holds the language model's key."""
-    if os.environ.get(KEY):
+    if os.environ.get(KEY_VARIABLE):
         raise UserError(
-            f"{KEY} is set, and a cluster's jobs inherit the environment; write the key into the file of "
-            f"`evolution.llm.key_file` (mode 0600), which only the local rule `propose` reads, and `unset {KEY}`"
+            f"{KEY_VARIABLE} is set, and a cluster's jobs inherit the environment; write the key into the file of "
+            "`evolution.llm.key_file` (mode 0600), which only the local rule `propose` reads, and "
+            f"`unset {KEY_VARIABLE}`"
         )
 
 
