@@ -327,17 +327,16 @@ def test_lost_and_corrupt_results_cost_what_they_must(scene: Scene, expected_sho
     scene.start()
     scene.finish()
     run = scene.project / RUN
-    for name, outcome in (("curve.parquet", "restored"), ("summary.json", "trained again")):
+    for fault, outcome in (("lost", "restored"), ("corrupt", "trained again")):
         before = (run / "timing.json").read_bytes()
-        if outcome == "trained again":
-            with (run / name).open("r+b") as stream:
+        if fault == "corrupt":
+            with (run / "summary.json").open("r+b") as stream:
                 stream.write(b"#corrupt")
-        (run / name).unlink()
+        (run / "summary.json").unlink()
         scene.start()
         scene.finish()
-        again = (run / "timing.json").read_bytes() != before
-        tell(f"{name} {'corrupt' if again else 'lost'}", outcome)
-        assert again == (outcome == "trained again")
+        tell(f"{fault} output file", outcome)
+        assert ((run / "timing.json").read_bytes() == before) == (outcome == "restored")
         assert contents(scene.project) == expected_short
     assert [job["JobState"] for job in scene.jobs()] == ["COMPLETED"] * 3
     assert len([job for job in scene.cluster.jobs() if job.get("Comment", "").startswith("rule_certify_")]) == 1

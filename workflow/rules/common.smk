@@ -78,6 +78,10 @@ LONGEST = getattr(
 )
 """Longest run time of a job in minutes, a default resource of the profile; a longer training continues in the next job."""
 
+CANDIDATE, FINALIST = (
+    resources.judgement(study, role) for role in ("candidates", "finalists")
+)
+
 
 wildcard_constraints:
     framework="coefficient_dynamics|test_time_regression|matrix_mixer",

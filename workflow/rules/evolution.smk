@@ -74,12 +74,8 @@ rule evaluate_member:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: resources.judgement(
-            study, "candidates"
-        ).memory_mb(attempt),
-        runtime=lambda wildcards, attempt: resources.judgement(
-            study, "candidates"
-        ).minutes(attempt, LONGEST),
+        mem_mb=lambda wildcards, attempt: CANDIDATE.memory_mb(attempt),
+        runtime=lambda wildcards, attempt: CANDIDATE.minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -172,12 +168,8 @@ rule evaluate:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: resources.judgement(
-            study, "candidates"
-        ).memory_mb(attempt),
-        runtime=lambda wildcards, attempt: resources.judgement(
-            study, "candidates"
-        ).minutes(attempt, LONGEST),
+        mem_mb=lambda wildcards, attempt: CANDIDATE.memory_mb(attempt),
+        runtime=lambda wildcards, attempt: CANDIDATE.minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
@@ -282,12 +274,8 @@ rule rerank:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: resources.judgement(
-            study, "finalists"
-        ).memory_mb(attempt),
-        runtime=lambda wildcards, attempt: resources.judgement(
-            study, "finalists"
-        ).minutes(attempt, LONGEST),
+        mem_mb=lambda wildcards, attempt: FINALIST.memory_mb(attempt),
+        runtime=lambda wildcards, attempt: FINALIST.minutes(attempt, LONGEST),
         gpu=GPUS,
     params:
         code=training_code(
