@@ -56,17 +56,14 @@ def run(cluster: Cluster, project: Path, *arguments: str, preset: str = "test", 
 
 
 def results_of(project: Path, preset: str = "test") -> dict[str, bytes]:
-    """Return every result of a study by name: all files but logs, measured times and what shows them."""
+    """Return every result of a study by name; measured times, and figures and tables that show them, aside."""
     root = project / "results" / preset
+    kinds = {".json", ".parquet", ".safetensors", ".bin", ".py"}
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not _measured(path.relative_to(root))
+        if path.suffix in kinds and "timing" not in path.name
     }
-
-
-def _measured(name: Path) -> bool:
-    return name.parts[0] == "logs" or "finished" in name.parts or name.name == "timing.json"
 
 
 def read_timing(run: Path) -> dict[str, object]:
