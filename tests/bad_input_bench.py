@@ -98,7 +98,7 @@ def tuning() -> None:
     required("design-trials", "config/tuning.json", "tuning/design.json")
     planned = read_json(Path("tuning/design.json"), "tuning_design")["trials"]
     records = [
-        {"number": trial["number"], "spec_digest": "0", "status": "finished", "reason": None, "steps": 6,
+        {"number": trial["number"], "spec_digest": "0", "status": "finished", "reason": None, "steps": 6, "rungs": {},
          "loss": 3.0 + trial["number"] / 100}
         for trial in planned
     ]  # fmt: skip

@@ -130,6 +130,14 @@ def damaged_response() -> None:
     Path("responses", found.group(1)).write_text('{"schema": "response", "schema_version": 1')
 
 
+def older_trials() -> None:
+    """Let the worker's trials be those of a version that did not yet note the rungs."""
+    content = json.loads(Path("tuning/worker_0.json").read_text())
+    for trial in content["trials"]:
+        del trial["rungs"]
+    Path("tuning/worker_0.json").write_text(json.dumps(content))
+
+
 def full_disk() -> None:
     """Let every file end at four kilobytes, as on a full disk; the test lifts the limit after the command."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -202,6 +210,7 @@ CASES: list[Case] = [
     ("tuning: another design", keys("tuning/worker_0.json", design="0"), CHOOSE, "made from another design"),
     ("tuning: trials missing", keys("tuning/worker_0.json", trials=[]), CHOOSE, "trial"),
     ("tuning: another version", keys("tuning/worker_0.json", schema_version=9), CHOOSE, "has schema version 9, this"),
+    ("tuning: a trial lacks a key", older_trials, CHOOSE, "tuning/worker_0.json lacks the key `rungs`"),
     ("tuning: no choice", keys("tuning/best.json", chosen=...), WRITE_SPEC, "tuning/best.json lacks the key `chosen`"),
     ("tuning: other names", keys("tuning/best.json", chosen={"lr": 1}), WRITE_SPEC, "best.json: `batch_size`: field"),
     ("tuning: best is missing", remove("tuning/best.json"), WRITE_SPEC, "missing file tuning/best.json"),
@@ -259,7 +268,7 @@ CASES: list[Case] = [
     ("results: a run twice", nothing, (FIT[0], SUMMARIES[0], *FIT[1:]), "was given twice; pass each run once"),
     ("results: no study there", nothing, ("verdicts", "nowhere"), "no validation under nowhere; run the workflow"),
     ("results: verdict lacks a key", text("validation/x.json", EMPTY), ("verdicts", "."), "x.json lacks the key"),
-    ("gallery: no softmax", nothing, GALLERY, "timing.json"),
+    ("gallery: no timing", nothing, GALLERY, "timing.json"),
     ("figure: unknown", nothing, (*FIGURE, "study", "pie"), "there is no figure 'pie'; choose one of"),
     ("figure: unknown view", nothing, (*FIGURE, "rnn", "tuning_surface"), "unknown framework 'rnn'; choose one of"),
     ("figure: no study", nothing, ("draw-figure", "horizon", "--view", "study", "--results", "no"), "is not a folder"),

@@ -34,6 +34,12 @@ class Record(dict[str, Any]):
             "that wrote it"
         )
 
+    def merged(self, other: dict[str, Any]) -> Record:
+        """Return this record with the keys of another set beside or over its own, still of this file."""
+        both = Record({**self, **other})
+        both.path = self.path
+        return both
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

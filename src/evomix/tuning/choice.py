@@ -47,7 +47,7 @@ def gather(design: Path, worker_files: list[Path]) -> tuple[dict[str, Any], list
     missing = [trial["number"] for trial in planned if trial["number"] not in results]
     if missing:
         raise UserError(f"trials {missing} of {design} have no result; run the workers that train them")
-    return owners[0], [{**results[trial["number"]], **trial} for trial in planned]
+    return owners[0], [results[trial["number"]].merged(trial) for trial in planned]
 
 
 def choose(
