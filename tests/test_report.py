@@ -171,6 +171,31 @@ def test_unfinished_study_names_what_is_missing(tmp_path: Path) -> None:
     assert not page.every("img")
 
 
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ("tuning", "tuning"),
+        ("scaling", "the scaling law"),
+        ("validation", "the paired validation"),
+        ("comparison", "the comparison across frameworks"),
+        ("ablation", "the ablation"),
+        ("probes", "the probes"),
+        ("mechanisms", "the evolved mechanism"),
+        ("evolution", "figures"),
+        ("training", "figures"),
+    ],
+)
+def test_a_phase_that_is_gone_is_named_and_breaks_nothing(gone: str, named: str, study: Path, tmp_path: Path) -> None:
+    """Delete the artifacts of one phase, figures with them: the report and every table still stand."""
+    shutil.copytree(study, tmp_path / "study", ignore=shutil.ignore_patterns(gone, "figures"))
+    build(tmp_path / "study", tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert named in page.words
+    assert not page.every("img")
+    for name in TABLES:
+        write(name, tmp_path / "study", tmp_path / "tables" / name)
+
+
 def test_null_results_read_null_and_diverged_seeds_are_named(tmp_path: Path) -> None:
     write_sections(tmp_path)
     for framework in FRAMEWORKS:

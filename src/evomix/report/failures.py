@@ -86,8 +86,11 @@ def _lengths(found: dict[str, Any], standard: str, evolved: str) -> list[str]:
         for seed, reason in sorted(block["variants"][evolved].get("reasons", {}).items())[:1]
     ]
     longest = max(map(int, lengths[evolved]), default=0)
-    means = [lengths[name].get(str(longest), {}).get("mean") for name in (standard, evolved)]
-    if longest > block["trained"] and not any(map(is_null, means)) and means[1] > means[0]:
+    ours, theirs = (lengths[name].get(str(longest), {}) for name in (standard, evolved))
+    means, bounds = [ours.get("mean"), theirs.get("mean")], [ours.get("high"), theirs.get("low")]
+    # Only what stands clear: intervals that do not touch, where there are any.
+    apart = not any(map(is_null, bounds)) and bounds[1] > bounds[0]
+    if longest > block["trained"] and apart:
         said.append(
             f"at {longest} tokens, trained on {block['trained']}, its loss is {show(means[1], 'loss')} against "
             f"{show(means[0], 'loss')}"
