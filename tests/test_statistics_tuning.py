@@ -75,8 +75,11 @@ def test_budget_and_policy_stand_in_every_result_and_must_be_equal(tmp_path):
     few = BUDGET.model_copy(update={"trials": 8})
     small = {FIRST: {arm: write_tuning(tmp_path / f"few/{arm}.json", budget=few) for arm in ("standard", "evolved")}}
     validation.validate(settings, [FIRST], paths, laws, tmp_path / "few", tunings=small, tuning_policy="joint")
-    warned = read_json(tmp_path / f"few/{FIRST}.json", "validation")["warnings"]
-    assert any(warning.startswith("a variant was tuned by 8 finished trials") for warning in warned)
+    poor = read_json(tmp_path / f"few/{FIRST}.json", "validation")
+    assert any(warning.startswith("a variant was tuned by 8 finished trials") for warning in poor["warnings"])
+    assert poor["verdict"]["word"] == "inconclusive"
+    assert poor["verdict"]["withheld"] == result["verdict"]["word"]
+    assert poor["verdict"]["sentence"].startswith("inconclusive: 8 tuning trials are too few")
 
     poorer = BUDGET.model_copy(update={"trials": 10, "total_steps": 1_000})
     write_tuning(tunings[FIRST]["standard"], budget=poorer)

@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "ef7104371526c3b41ee31baec1f9abe6b0315e10c3fa0d4ed33dc18023d2107e"
+REGISTERED = "68579b2b71b36b00e6a3538d43ea8a466d975a2942d41e1f9d87ca8f611f0b30"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {

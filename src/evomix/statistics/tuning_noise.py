@@ -22,6 +22,12 @@ Registered in PROTOCOL.md. The surface's expectation is cautious (its prior is w
 trials the share that makes the variance right is .09 to .33.
 """
 
+CLAIM_TRIALS = 20
+"""Finished trials that either tuning needs before a difference is claimed.
+
+Registered in PROTOCOL.md: with 8, real A/A studies made false claims (docs/calibration.md).
+"""
+
 
 def variance(regrets: list[float]) -> float:
     """Return the variance (nats²) that the tunings of the compared variants add to the mean difference."""
@@ -51,3 +57,8 @@ def accounts(tunings: Mapping[str, Path], budget: TuningBudget | None) -> dict[s
             raise UserError(f"{path} was tuned with another budget ({had}); delete it and run the workflow again")
         found[arm] = {key: best[key] for key in ("chosen", "at_edge", "trials", "spent_steps", "expected_regret")}
     return found
+
+
+def fewest(tunings: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the number of finished trials of the poorest tuning, from `accounts`."""
+    return min(int(tuning["trials"]["finished"]) for tuning in tunings.values())

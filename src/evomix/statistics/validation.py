@@ -21,8 +21,6 @@ from evomix.statistics.registration import registration
 from evomix.statistics.winners_curse import optimism
 
 ARMS = ("standard", "evolved")
-FEW_TRIALS = 20
-"""Finished trials of a tuning below which its expected regret is not to be trusted (docs/calibration.md, A/A)."""
 SIGN = "differences are standard − evolved; positive means the evolved variant is better"
 
 
@@ -31,11 +29,11 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
     seeds = result["agreement"]["seeds"]
     if seeds < 6:
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
-    fewest = min((arm["trials"]["finished"] for arm in result["tuning"].values()), default=FEW_TRIALS)
-    if fewest < FEW_TRIALS:
+    if "withheld" in result["verdict"]:
         found.append(
-            f"a variant was tuned by {fewest} finished trials: real A/A studies with 8 met regrets several times as "
-            "large as the surface expected, so this interval is too short and a claim may be the tuning's luck"
+            f"a variant was tuned by {tuning_noise.fewest(result['tuning'])} finished trials: real A/A studies with 8 "
+            "met regrets several times as large as the surface expected, so this interval is too short and any claim "
+            "may be the tuning's luck"
         )
     pruned = sum(arm["trials"]["pruned"] for arm in result["tuning"].values())
     if pruned:
@@ -88,10 +86,15 @@ def _costs(runs: dict[str, list[Observation]]) -> dict[str, Any]:
 
 
 def judge(result: dict[str, Any], scaling: dict[str, Any] | None, settings: Validation) -> None:
-    """Add criteria of success, the verdict's sentence and warnings to an analysis that has `costs`."""
+    """Add criteria of success, the verdict's sentence and warnings to an analysis that has `costs` and `tuning`.
+
+    Tunings of too few trials withhold every claim: the word that they would have allowed stands beside the verdict.
+    """
+    if result["primary"]["expected_regrets"] and tuning_noise.fewest(result["tuning"]) < tuning_noise.CLAIM_TRIALS:
+        result["verdict"] = {"word": "inconclusive", "withheld": result["verdict"]["word"]}
     result["criteria"] = success_criteria(result, scaling, settings)
     result["strong_criteria"] = strong_criteria(result)
-    result["success"] = all_met(result["criteria"])
+    result["success"] = all_met(result["criteria"]) and result["verdict"]["word"] == "better"
     result["strong_success"] = result["success"] and all_met(result["strong_criteria"], ("interpretable",))
     result["verdict"]["sentence"] = verdict.sentence(result)
     result["warnings"] = _warnings(result, scaling)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from evomix.statistics import tuning_noise
+
 
 def word(result: dict[str, Any], alpha: float) -> str:
     """Return "better", "worse", "equivalent" or "inconclusive".
@@ -46,6 +48,11 @@ def sentence(result: dict[str, Any]) -> str:
         "equivalent": f"{evolved} and {standard} are equivalent within ±{_number(result['equivalence']['margin'])[1:]}",
         "inconclusive": "inconclusive: neither a difference nor equivalence is shown",
     }[result["verdict"]["word"]]
+    if "withheld" in result["verdict"]:
+        trials = tuning_noise.fewest(result["tuning"])
+        claim = (
+            f"inconclusive: {trials} tuning trials are too few to claim anything ({tuning_noise.CLAIM_TRIALS} needed)"
+        )
     relative = difference["relative"]
     share = f" ({relative:+.2%})" if relative is not None and relative == relative else ""
     numbers = (
