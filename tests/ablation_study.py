@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from evomix.ablation.effects import measure
 from evomix.ablation.section import AblationSection
-from evomix.artifacts import write_json
+from evomix.ablation.split import split
+from evomix.artifacts import read_json, write_json
 from evomix.evolution.grammar.editor import Program
 from evomix.evolution.grammar.edits import drawer
 from evomix.evolution.proposers.grammar import Grammar
@@ -67,3 +69,29 @@ def edited(framework: Framework, seed: int, edits: int) -> str:
     for _ in range(edits):
         kinds[int(stream.integers(len(kinds)))].apply(program, drawer(stream))
     return scaffold(program.source(), framework)
+
+
+MIXER: Framework = "matrix_mixer"
+MANY = 99
+
+
+def change(source: str, *pairs: tuple[str, str]) -> str:
+    for old, new in pairs:
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return source
+
+
+QUERY = "query = self.split_heads(self.query(x_BTD)) / math.sqrt(self.head_width)"
+KEY = "key = self.split_heads(self.key(x_BTD))"
+INERT = (KEY, f"{KEY}\n        unused = key.exp()")
+LOUD = ("return torch.softmax(logits, -1)", "return 40.0 * torch.softmax(logits, -1)")
+SHARP = (QUERY, f"{QUERY}\n        query = query * 1.5")
+
+
+def split_files(folder: Path, reference: str, candidate: str, **options: Any) -> dict[str, Any]:
+    for name, source in (("standard", reference), ("evolved", candidate)):
+        (folder / f"{name}.py").write_text(source)
+    rules = {"most": MANY, "add_alone": True, "gate": lambda path: {"accepted": True, "checks": []}} | options
+    split(folder / "standard.py", folder / "evolved.py", MIXER, folder / "variants", folder / "edits.json", **rules)
+    return read_json(folder / "edits.json", "edits")

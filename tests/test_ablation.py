@@ -1,9 +1,8 @@
-"""Ablation: what evolved splits into edits that stand alone, and each is worth what it changes, exactly."""
+"""Ablation: what evolved splits into edits that stand alone."""
 
 from __future__ import annotations
 
 import ast
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablation_study import BUDGET, edited, standard
-from evomix.ablation import effects, trainings
+from ablation_study import INERT, KEY, LOUD, MANY, MIXER, QUERY, SHARP, change, edited, split_files, standard
 from evomix.ablation.edits import Difference
-from evomix.ablation.section import AblationSection
-from evomix.ablation.split import split
-from evomix.artifacts import read_json, write_json
-from evomix.commands.training import train_worker
+from evomix.artifacts import read_json
 from evomix.evolution.identity import normalised
 from evomix.gate import syntax
 from evomix.gate.gate import gate
 from evomix.mechanisms import library
 from evomix.settings import FRAMEWORKS, Framework
-from evomix.specs import RunSpec, write_spec
-from evomix.training import engine
-from evomix.training.contained import RunError, train_all_contained
-from training_study import make_spec, write_corpus
-
-MIXER: Framework = "matrix_mixer"
-MANY = 99
 
 
 def plain(source: str) -> str:
@@ -46,20 +34,6 @@ def plain(source: str) -> str:
 def titles(reference: str, candidate: str, framework: Framework = MIXER, most: int = MANY) -> list[str]:
     difference = Difference(reference, candidate, framework, most)
     return [difference.title(edit) for edit in range(len(difference.edits))]
-
-
-def change(source: str, *pairs: tuple[str, str]) -> str:
-    for old, new in pairs:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    return source
-
-
-QUERY = "query = self.split_heads(self.query(x_BTD)) / math.sqrt(self.head_width)"
-KEY = "key = self.split_heads(self.key(x_BTD))"
-INERT = (KEY, f"{KEY}\n        unused = key.exp()")
-LOUD = ("return torch.softmax(logits, -1)", "return 40.0 * torch.softmax(logits, -1)")
-SHARP = (QUERY, f"{QUERY}\n        query = query * 1.5")
 
 
 @given(framework=st.sampled_from(FRAMEWORKS), seed=st.integers(0, 2**20), count=st.integers(1, 5))
@@ -161,14 +135,6 @@ def test_an_estimator_that_is_executed_is_an_edit() -> None:
     ]
 
 
-def split_files(folder: Path, reference: str, candidate: str, **options: Any) -> dict[str, Any]:
-    for name, source in (("standard", reference), ("evolved", candidate)):
-        (folder / f"{name}.py").write_text(source)
-    rules = {"most": MANY, "add_alone": True, "gate": lambda path: {"accepted": True, "checks": []}} | options
-    split(folder / "standard.py", folder / "evolved.py", MIXER, folder / "variants", folder / "edits.json", **rules)
-    return read_json(folder / "edits.json", "edits")
-
-
 def test_keywords_in_another_order_are_the_same_program(tmp_path: Path) -> None:
     reference = change(standard(MIXER), ("torch.softmax(logits, -1)", "torch.softmax(input=logits, dim=-1)"))
     candidate = change(reference, ("input=logits, dim=-1", "dim=-1, input=logits"), SHARP)
@@ -227,130 +193,3 @@ def test_claims_and_fast_forms_follow_the_program(tmp_path: Path) -> None:
     found = split_files(tmp_path, standard(MIXER), candidate, add_alone=False, gate=picky)
     assert [edit["reverted"]["status"] for edit in found["edits"]] == ["separate"] * 3
     assert any("def multiply" in source and "row_stochastic=False" in source for source in seen)
-
-
-def measured(folder: Path, summaries: list[Path], section: AblationSection) -> dict[str, Any]:
-    effects.measure(folder / "edits.json", [folder / "worker_0.json"], summaries, section, folder / "ablation.json")
-    return read_json(folder / "ablation.json", "ablation")
-
-
-@pytest.fixture(scope="module")
-def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-SEEDS = [3, 4, 5, 6]
-
-
-def run_spec(stats: Path, mechanism: Path, seed: int) -> RunSpec:
-    changes = {"framework": MIXER, "variant": mechanism.stem, "seed": seed, "steps": 20, "batch_size": 2}
-    return make_spec(stats, mechanism, **changes, width=8, layers=1, rows=8)
-
-
-def test_inert_is_zero_to_the_bit_and_a_large_effect_has_its_sign(stats: Path, tmp_path: Path) -> None:
-    """From split to effects with real trainings in the sandbox: one edit is dead code, one wrecks the model.
-
-    Then a run that was lost is trained again, alone, and everything is as it was.
-    """
-    split_files(tmp_path, standard(MIXER), change(standard(MIXER), INERT, LOUD))
-    summaries = []
-    for variant in ("standard", "evolved"):
-        for seed in SEEDS:
-            folder = tmp_path / "training" / variant / f"seed_{seed}"
-            engine.train(run_spec(stats, tmp_path / f"{variant}.py", seed), folder)
-            summaries.append(folder / "summary.json")
-    trained: list[int] = []
-
-    def train(runs: Any) -> list[dict[str, Any]]:
-        trained.append(sum(not (folder / "summary.json").exists() for _, folder in runs))
-        return train_all_contained(runs, stack=False)
-
-    def work() -> dict[str, Any]:
-        trainings.train(
-            tmp_path / "edits.json", tmp_path / "variants", SEEDS, 0, 1, tmp_path / "worker_0.json",
-            specify=lambda kind, mechanism, seed: run_spec(stats, mechanism, seed), train=train,
-        )  # fmt: skip
-        section = AblationSection(size="tiny", seeds=SEEDS, policy="joint", preset="test", budget=BUDGET)
-        return measured(tmp_path, summaries, section)
-
-    result = work()
-    inert, loud = result["edits"]
-    for kind in ("reverted", "added"):
-        effect = inert[kind]["effect"]
-        assert (effect["mean"], effect["low"], effect["high"], effect["p"], effect["n"]) == (0, 0, 0, 1, 4)
-        assert loud[kind]["effect"]["high"] < 0
-        assert loud[kind]["effect"]["holm_p"] < 0.05
-    assert "1 worth exactly nothing" in result["summary"]
-    (tmp_path / "runs/without_2/seed_5/summary.json").unlink()
-    assert work() == result
-    assert trained[0] == 16
-    assert sum(trained[1:]) == 1
-
-
-def test_runs_that_are_not_stacked_equal_runs_alone(stats: Path, tmp_path: Path) -> None:
-    (tmp_path / "standard.py").write_text(standard(MIXER))
-    specs = [run_spec(stats, tmp_path / "standard.py", seed) for seed in SEEDS]
-    folders = [tmp_path / f"run_{spec.seed}" for spec in specs]
-    for spec, folder in zip(specs, folders, strict=True):
-        write_spec(folder / "spec.json", spec)
-    train_worker(folders, stack=False)
-    for spec, folder in zip(specs, folders, strict=True):
-        engine.train(spec, tmp_path / "alone")
-        assert (folder / "summary.json").read_bytes() == (tmp_path / "alone/summary.json").read_bytes()
-
-
-def test_a_failed_run_is_named_and_finished_ones_are_kept(tmp_path: Path) -> None:
-    """Killed in the middle, a worker asks for the missing runs alone; a run that fails again is a result."""
-    split_files(tmp_path, standard(MIXER), change(standard(MIXER), LOUD, SHARP), add_alone=False)
-    asked: list[list[tuple[str, int]]] = []
-
-    def train(runs: Any) -> list[dict[str, Any]]:
-        names = [(spec.variant, spec.seed) for spec, _ in runs]
-        asked.append(names)
-        if ("without_2", 4) in names:
-            raise RunError("it raised")
-        return [{"status": "finished", "reason": None, "loss": 2.0 + spec.seed} for spec, _ in runs]
-
-    stats = write_corpus(tmp_path / "corpus")
-    for worker in (0, 1):
-        trainings.train(
-            tmp_path / "edits.json", tmp_path / "variants", [3, 4], worker, 2, tmp_path / f"worker_{worker}.json",
-            specify=lambda kind, mechanism, seed: run_spec(stats, mechanism, seed), train=train,
-        )  # fmt: skip
-    assert asked[0] == [("without_1", 3), ("without_2", 3)]
-    assert asked[3] == [("without_1", 4), ("without_2", 4)]
-    workers = [read_json(tmp_path / f"worker_{worker}.json", "ablation_worker") for worker in (0, 1)]
-    runs = [run for worker in workers for run in worker["runs"]]
-    assert {(run["variant"], run["seed"]): run["loss"] for run in runs} == {
-        ("without_1", 3): 5.0, ("without_2", 3): 5.0, ("without_1", 4): 6.0, ("without_2", 4): None,
-    }  # fmt: skip
-    runs_of_2 = [run for run in runs if run["variant"] == "without_2"]
-    block = effects._measured(
-        {"variant": "without_2", "status": "separate", "reason": None},
-        {"without_2": runs_of_2},
-        {3: 4.5, 4: 4.5},
-        1,
-    )
-    assert block["status"] == "trained"
-    assert block["reason"] == "1 of 2 pairs have no difference: seed 4: it raised"
-    assert block["effect"]["mean"] == 0.5
-    assert math.isnan(block["effect"]["low"])
-    assert (block["effect"]["n"], block["effect"]["lost"]) == (1, 1)
-    against_diverged = {3: math.nan, 4: 4.5}
-    nothing = effects._measured(block | {"status": "separate"}, {"without_2": runs_of_2}, against_diverged, 1)
-    assert nothing["status"] == "failed"
-    assert nothing["effect"] is None
-    assert "seed 3: the run that it is compared with diverged; seed 4: it raised" in nothing["reason"]
-
-
-def test_nothing_evolved_is_said_in_words(stats: Path, tmp_path: Path) -> None:
-    split_files(tmp_path, standard(MIXER), f"# another comment\n{standard(MIXER)}")
-    write_json(tmp_path / "worker_0.json", "ablation_worker", {"worker": 0, "runs": []})
-    summaries = []
-    for variant in ("standard", "evolved"):
-        engine.train(run_spec(stats, tmp_path / f"{variant}.py", 3), tmp_path / variant)
-        summaries.append(tmp_path / variant / "summary.json")
-    section = AblationSection(size="tiny", seeds=[3], policy="joint", preset="test", budget=BUDGET)
-    result = measured(tmp_path, summaries, section)
-    assert result["edits"] == []
-    assert result["summary"] == "nothing evolved: no edit to ablate (evolved computes what standard computes)"
