@@ -215,7 +215,10 @@ def test_results_carry_the_protocol_and_no_machine(tmp_path):
     result = run(tmp_path, noisy_loss({}), count=3, frameworks=[FIRST])[FIRST]
     assert result["protocol"]["digest"] == REGISTERED
     assert not result["protocol"]["changed"]
-    assert result["protocol"]["departures"] == ["seeds is 3, registered 10"]
+    assert result["protocol"]["departures"] == [
+        "a training has 100 steps, registered 100,000",
+        "seeds is 3, registered 10",
+    ]
     assert result["tuning_policy"] == "joint"
     assert result["provenance"]["preset"] == "test"
     assert result["provenance"]["protocol"] == REGISTERED
@@ -234,8 +237,13 @@ def test_protocol_file_is_the_registered_one(tmp_path):
     ten = Validation(size="1M", seeds=list(range(42, 52)))
     assert registration(ten)["departures"] == []
     assert registration(ten, edited)["changed"]
-    pruning = Tuning(size="base", trials=50, steps=100, pruning="halving").budget
+    pruning = Tuning(size="base", trials=50, steps=50_000, pruning="halving").budget
+    short = Tuning(size="base", trials=6, steps=80).budget
     assert registration(ten, budget=pruning)["departures"] == ["tuning trials are pruned, registered not pruned"]
+    assert registration(ten, budget=short, steps=120)["departures"] == [
+        "a training has 120 steps, registered 100,000",
+        "a tuning has 6 trials of 80 steps, registered 50 of 50,000",
+    ]
     assert registration(ten, edited)["departures"] == ["the text of PROTOCOL.md is not the registered one"]
     assert protocol_digest(tmp_path / "absent.md") is None
     edited.write_bytes(PROTOCOL.read_bytes().replace(b"\n", b"\r\n"))

@@ -157,6 +157,8 @@ def compare(
         "sentence": _sentence(result, validation.alpha),
         "tuning_policy": tuning_policy,
         "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
-        "protocol": registration(validation),
+        "protocol": registration(
+            validation, budget=tuning_budget, steps=max(item.steps for column in runs.values() for item in column)
+        ),
         "provenance": provenance("evomix.statistics.comparison", preset=preset, tuning_policy=tuning_policy),
     })  # fmt: skip

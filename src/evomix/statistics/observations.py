@@ -14,12 +14,14 @@ from evomix.artifacts import read_json
 from evomix.errors import UserError
 from evomix.statistics.paired import Floats
 
-FIELDS = ("framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters", "flops_per_token")
+FIELDS = (
+    "framework", "variant", "size", "seed", "status", "loss", "bits_per_byte", "parameters", "flops_per_token", "steps"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One training: losses in nats per token and bits per byte, both NaN when it diverged."""
+    """One training: losses in nats per token and bits per byte, both NaN when it diverged; `steps` that it finished."""
 
     framework: str
     variant: str
@@ -31,6 +33,7 @@ class Observation:
     parameters: int
     total_parameters: int
     flops_per_token: float
+    steps: int
 
 
 def observation(summary: dict[str, Any], where: str) -> Observation:
@@ -58,6 +61,7 @@ def _observation(summary: dict[str, Any]) -> Observation:
         parameters=int(summary["parameters"]["non_embedding"]),
         total_parameters=int(summary["parameters"]["total"]),
         flops_per_token=float(summary["flops_per_token"]),
+        steps=int(summary["steps"]),
     )
 
 

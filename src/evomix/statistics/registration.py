@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "68579b2b71b36b00e6a3538d43ea8a466d975a2942d41e1f9d87ca8f611f0b30"
+REGISTERED = "a4c7f3bde6ba8f6cccfc04b679275bf04e578665dbce0921f8686eddea409825"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {
@@ -19,6 +19,9 @@ REGISTERED_VALUES: dict[str, float] = {
     "equivalence": 0.05,
 }
 """Values of the confirmatory analysis in PROTOCOL.md."""
+REGISTERED_STEPS = 100_000
+REGISTERED_BUDGET = {"trials": 50, "steps": 50_000}
+"""The tuning of one variant."""
 
 
 def departures(validation: Validation) -> list[str]:
@@ -33,15 +36,36 @@ def departures(validation: Validation) -> list[str]:
     ] + [f"{text}, registered evolved against standard" for text in pairs]
 
 
-def registration(validation: Validation, path: Path = PROTOCOL, budget: TuningBudget | None = None) -> dict[str, Any]:
-    """Return the block that ties a result to the pre-registration; `budget` is what every tuning may spend."""
+def _length(steps: int | None, budget: TuningBudget | None) -> list[str]:
+    """Name where trainings and tunings are shorter, longer, fewer or otherwise than registered."""
+    found = []
+    if steps is not None and steps != REGISTERED_STEPS:
+        found.append(f"a training has {steps:,} steps, registered {REGISTERED_STEPS:,}")
+    if budget is not None:
+        used = {"trials": budget.trials, "steps": budget.steps}
+        if used != REGISTERED_BUDGET:
+            trials, length = REGISTERED_BUDGET.values()
+            found.append(
+                f"a tuning has {budget.trials} trials of {budget.steps:,} steps, registered {trials} of {length:,}"
+            )
+        if budget.pruning != "none":
+            found.append("tuning trials are pruned, registered not pruned")
+    return found
+
+
+def registration(
+    validation: Validation, path: Path = PROTOCOL, *, budget: TuningBudget | None = None, steps: int | None = None
+) -> dict[str, Any]:
+    """Return the block that ties a result to the pre-registration.
+
+    `budget` is what every tuning may spend, `steps` the length of the longest training; None where there is none.
+    """
     digest = protocol_digest(path)
     changed = digest != REGISTERED
-    pruned = ["tuning trials are pruned, registered not pruned"] if budget and budget.pruning != "none" else []
     said = ["the text of PROTOCOL.md is not the registered one"] if changed else []
     return {
         "digest": digest,
         "registered": REGISTERED,
         "changed": changed,
-        "departures": said + departures(validation) + pruned,
+        "departures": said + _length(steps, budget) + departures(validation),
     }

@@ -168,7 +168,9 @@ def validate(
             "tuning_policy": tuning_policy,
             "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
             "tuning": tuned[framework],
-            "protocol": registration(validation, budget=tuning_budget),
+            "protocol": registration(
+                validation, budget=tuning_budget, steps=max(item.steps for arm in arms.values() for item in arm)
+            ),
             "provenance": block,
         }
         if selections and framework in selections:
