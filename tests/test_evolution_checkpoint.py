@@ -24,7 +24,8 @@ def scaled(request: dict[str, Any]) -> str:
     """Answer OpenEvolve's own prompt with a legal diff of the current program, the last one that the prompt shows."""
     text = request["messages"][-1]["content"]
     program = [item for item in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "EVOLVE-BLOCK-START" in item][-1]
-    line = next(line for line in program.split("\n") if line.startswith("        return self.split_heads"))
+    block = program[program.index("EVOLVE-BLOCK-START") :]
+    line = next(line for line in block.split("\n") if line.startswith("        return "))
     new = line.replace("return ", f"return 1.{number_of(request) % 997:03d} * ", 1)
     return f"A scale.\n<<<<<<< SEARCH\n{line}\n=======\n{new}\n>>>>>>> REPLACE\n"
 
