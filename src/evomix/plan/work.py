@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from evomix.config import Config
-from evomix.probes.tasks import make
 from evomix.specs import Architecture
 
 
@@ -44,6 +43,8 @@ def _runs(config: Config, framework: str) -> dict[str, int]:
 
 def _probes(config: Config) -> list[Trainings]:
     """Return the trainings of the probes, both variants of every framework."""
+    from evomix.probes.tasks import make  # here alone: the Snakefile reads the clock beside it and stays light
+
     probes, found = config.probes, list[Trainings]()
     for task in probes.tasks:
         shell = Architecture(
