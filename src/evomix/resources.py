@@ -15,6 +15,7 @@ from math import ceil
 
 from evomix.config import Config
 from evomix.plan import clock
+from evomix.sections import training_section
 from evomix.settings import Name
 from evomix.specs import Architecture
 
@@ -55,15 +56,7 @@ class Need:
         return minutes if longest is None else min(minutes, longest)
 
     def _shell(self, name: Name) -> Architecture:
-        size, corpus = self.config.sizes[name], self.config.corpus
-        return Architecture(
-            width=size.width,
-            layers=size.layers,
-            heads=size.heads,
-            vocabulary=corpus.vocabulary,
-            sequence_length=corpus.sequence_length,
-            dropout=self.config.training.dropout,
-        )
+        return training_section(self.config).architecture(self.config.sizes[name])
 
     def _step_mb(self, name: Name) -> int:
         """Numbers alive in a step: what a block keeps for its backward pass, the scores of every head, the logits."""

@@ -9,6 +9,7 @@ from evomix.config import Config
 from evomix.copies import final_seeds, pair
 from evomix.probes.settings import ProbeLengths
 from evomix.settings import Judgement, Proposing, Validation
+from evomix.specs import TrainingSection
 
 
 def aa_studies(config: Config) -> range:
@@ -49,6 +50,16 @@ def _judged(config: Config, validation: Validation) -> dict[str, Any]:
     }
 
 
+def training_section(config: Config) -> TrainingSection:
+    """Return what the config says about every training."""
+    return TrainingSection(
+        training=config.training,
+        sandbox=config.sandbox,
+        sequence_length=config.corpus.sequence_length,
+        vocabulary=config.corpus.vocabulary,
+    )
+
+
 def sections(config: Config) -> dict[str, str]:
     """Return the config as JSON texts, one per file that rules depend on: they re-run when a section they read changes.
 
@@ -58,12 +69,7 @@ def sections(config: Config) -> dict[str, str]:
     evolution = config.evolution
     parts: dict[str, Any] = {
         "corpus": config.corpus.model_dump(mode="json"),
-        "training": {
-            "training": config.training.model_dump(mode="json"),
-            "sandbox": config.sandbox.model_dump(mode="json"),
-            "sequence_length": config.corpus.sequence_length,
-            "vocabulary": config.corpus.vocabulary,
-        },
+        "training": training_section(config).model_dump(mode="json"),
         "tuning": config.tuning.model_dump(mode="json", exclude={"workers", "policy"}),
         "policy": _labels(config),
         "judgement": evolution.model_dump(mode="json", include=set(Judgement.model_fields)),

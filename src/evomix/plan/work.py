@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from evomix.config import Config
+from evomix.sections import training_section
 from evomix.specs import Architecture
 
 
@@ -43,18 +44,11 @@ def _runs(config: Config, framework: str) -> dict[str, int]:
 
 def _probes(config: Config) -> list[Trainings]:
     """Return the trainings of the probes, both variants of every framework."""
-    from evomix.probes.tasks import make  # here alone: the Snakefile reads the clock beside it and stays light
+    from evomix.probes.tasks import architecture  # here alone: the Snakefile reads the clock beside it and stays light
 
     probes, found = config.probes, list[Trainings]()
     for task in probes.tasks:
-        shell = Architecture(
-            width=probes.width,
-            layers=probes.layers,
-            heads=probes.heads,
-            vocabulary=make(task).vocabulary,
-            sequence_length=task.lengths[0],
-            dropout=0.0,
-        )
+        shell = architecture(probes, task)
         count = 2 * len(config.frameworks) * len(probes.seeds)
         found.append(Trainings("run_probes", count, task.name, probes.steps, probes.batch_size, shell))
     return found
@@ -72,14 +66,7 @@ def trainings(config: Config) -> list[Trainings]:
     def add(rule: str, counts: dict[str, int], steps: int) -> None:
         for size, count in counts.items():
             shape = config.sizes[size]
-            shell = Architecture(
-                width=shape.width,
-                layers=shape.layers,
-                heads=shape.heads,
-                vocabulary=config.corpus.vocabulary,
-                sequence_length=config.corpus.sequence_length,
-                dropout=config.training.dropout,
-            )
+            shell = training_section(config).architecture(shape)
             found.append(Trainings(rule, count, size, steps, batch, shell))
 
     for framework in config.frameworks:

@@ -12,10 +12,9 @@ from typing import Any
 
 from evomix.artifacts import digest_file, write_json
 from evomix.probes.settings import Probes, ProbeTask
-from evomix.probes.tasks import make
+from evomix.probes.tasks import architecture
 from evomix.settings import Framework
 from evomix.specs import (
-    Architecture,
     Measurement,
     MechanismReference,
     Optimisation,
@@ -39,7 +38,7 @@ def make_spec(
     seed: int,
     data: Path,
 ) -> RunSpec:
-    """Return the spec of one probe; it has no dropout, as such tasks are trained in their sources."""
+    """Return the spec of one probe."""
     return RunSpec(
         framework=framework,
         variant=variant,
@@ -47,14 +46,7 @@ def make_spec(
         seed=seed,
         mechanism=MechanismReference(path=str(mechanism), digest=digest_file(mechanism)),
         corpus=corpus_reference(data / setting.name / "stats.json"),
-        architecture=Architecture(
-            width=probes.width,
-            layers=probes.layers,
-            heads=probes.heads,
-            vocabulary=make(setting).vocabulary,
-            sequence_length=setting.lengths[0],
-            dropout=0.0,
-        ),
+        architecture=architecture(probes, setting),
         optimisation=Optimisation(
             steps=probes.steps,
             batch_size=probes.batch_size,

@@ -16,6 +16,7 @@ from evomix.corpus.tokens import DTYPE
 from evomix.probes import mqar, noisy_recall, overwrite, parity, regression, s3, selective_copy
 from evomix.probes.settings import Probes, ProbeTask, TaskKind
 from evomix.probes.task import Task
+from evomix.specs import Architecture
 from evomix.streams import numpy_stream
 
 TASKS: dict[TaskKind, Callable[[ProbeTask], Task]] = {
@@ -33,6 +34,18 @@ _ROWS_PER_BLOCK = 4_096
 def make(setting: ProbeTask) -> Task:
     """Return the task of a setting."""
     return TASKS[setting.task](setting)
+
+
+def architecture(probes: Probes, setting: ProbeTask) -> Architecture:
+    """Return the fixed shell of a setting; it has no dropout, as such tasks are trained in their sources."""
+    return Architecture(
+        width=probes.width,
+        layers=probes.layers,
+        heads=probes.heads,
+        vocabulary=make(setting).vocabulary,
+        sequence_length=setting.lengths[0],
+        dropout=0.0,
+    )
 
 
 def _write_shard(path: Path, setting: ProbeTask, lengths: list[int], rows: int) -> dict[str, object]:
