@@ -19,8 +19,10 @@ rule split_edits:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=4000,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.splitting(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.splitting(study).minutes(
+            attempt, LONGEST
+        ),
     params:
         code=fingerprint(
             "evomix.ablation.split", "evomix.gate.gate", "evomix.gate.worker"
@@ -52,8 +54,10 @@ rule train_edits:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 720 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.ablated(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.ablated(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code("evomix.ablation.trainings"),

@@ -20,8 +20,8 @@ rule collect_documents:
     conda:
         "../../envs/driver.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         code=fingerprint("evomix.corpus.documents"),
     message:
@@ -44,8 +44,9 @@ rule train_tokenizer:
     conda:
         "../../envs/driver.yaml"
     resources:
-        mem_mb=16000 if study.corpus.source == "tinystories" else 4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: attempt
+        * (16000 if study.corpus.source == "tinystories" else 4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         code=fingerprint("evomix.corpus.tokenizer"),
     message:
@@ -68,8 +69,8 @@ rule encode_shard:
     conda:
         "../../envs/driver.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         code=fingerprint("evomix.corpus.tokens"),
         shard=lambda wildcards: wildcards.shard,

@@ -15,8 +15,8 @@ rule materialise_mixing:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=fingerprint("evomix.model.materialise"),
     message:

@@ -64,8 +64,8 @@ rule certify:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
         budgets=lambda wildcards, input: f"--spec {input.spec}" if input.spec else "",
@@ -89,8 +89,8 @@ rule certify_trained:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=fingerprint("evomix.gate.gate", "evomix.gate.worker"),
     message:

@@ -39,8 +39,10 @@ rule run_probes:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        mem_mb=lambda wildcards, attempt: resources.probes(study).memory_mb(attempt),
+        runtime=lambda wildcards, attempt: resources.probes(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code("evomix.probes.runs"),
@@ -67,8 +69,12 @@ rule read_lengths:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: resources.longer_contexts(study).memory_mb(
+            attempt
+        ),
+        runtime=lambda wildcards, attempt: resources.longer_contexts(study).minutes(
+            attempt, LONGEST
+        ),
         gpu=GPUS,
     params:
         code=training_code("evomix.probes.lengths", "evomix.probes.reading"),
