@@ -34,6 +34,7 @@ def test_the_crate_says_what_ran_and_what_came_of_it(packed: Path, tmp_path: Pat
     assert crate.mainEntity.id == "Snakefile"
     assert crate.mainEntity["programmingLanguage"]["name"] == "Snakemake"
     assert {item.id for item in crate.root_dataset["conformsTo"]} == set(archive.PROFILES)
+    assert "https://w3id.org/ro/crate/1.1" in crate.metadata["conformsTo"]  # which those profiles extend
     (action,) = crate.get_by_type("CreateAction")
     assert action["instrument"] == crate.mainEntity
     assert set(TARGETS) <= {item.id for item in action["result"]}

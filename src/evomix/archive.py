@@ -90,7 +90,7 @@ def _describe(
 ) -> ROCrate:
     """Return the crate: the workflow, its run, what the run read and made."""
     block = provenance("evomix.cli")
-    crate = ROCrate()
+    crate = ROCrate(version="1.1")  # the version that the profiles below extend
     crate.metadata.extra_contexts.append(TERMS)
     crate.name = f"evomix study: {results.name}"
     crate.description = "A study of evolved sequence mixers: results, the workflow that made them, and its records."
