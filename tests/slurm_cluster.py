@@ -60,7 +60,7 @@ class Cluster:
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
-        self._wait_until_idle()
+        self.wait_until_idle()
         return self
 
     def __exit__(
@@ -74,9 +74,12 @@ class Cluster:
         """Start slurmctld; `clean=False` recovers the state of the last one."""
         self._start("slurmctld", ["slurmctld", "-D", *(["-c"] if clean else [])])
 
-    def start_node(self, node: str) -> None:
-        """Start the node daemon of `node`."""
-        self._start(node, ["slurmd", "-D", "-N", node])
+    def start_node(self, node: str, hidden: Path | None = None) -> None:
+        """Start the node daemon of `node`, on which the folder `hidden` is empty (as root: in a mount namespace)."""
+        command = ["slurmd", "-D", "-N", node]
+        if hidden is not None:
+            command = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {hidden} && exec {' '.join(command)}"]
+        self._start(node, command)
 
     def stop(self, name: str, signal_number: int = signal.SIGTERM) -> None:
         """Stop a daemon: `slurmctld`, `munged`, or a node's name."""
@@ -133,7 +136,9 @@ class Cluster:
         logs = {path.name: path.read_text()[-2000:] for path in (self.folder / "log").iterdir()}
         raise RuntimeError(f"the test cluster did not show {what} within {seconds:.0f} s: {logs}")
 
-    def _wait_until_idle(self) -> None:
+    def wait_until_idle(self) -> None:
+        """Wait until every node answers and has nothing to do."""
+
         def idle() -> bool:
             command = ["sinfo", "-h", "-N", "-o", "%N %T"]
             lines = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout
@@ -199,6 +204,7 @@ GresTypes=gpu
         ]
         partitions[0] += " Default=YES"
         partitions.append(f"PartitionName=urgent Nodes={','.join(self.nodes)} State=UP PriorityTier=10")
+        partitions.append(f"PartitionName=closed Nodes={','.join(self.nodes)} State=UP AllowAccounts=physics")
         (self.folder / "slurm.conf").write_text("\n".join([*lines, *nodes, *partitions]) + "\n")
         files = f"{self.folder}/nvidia[0-{self.gpus - 1}]"
         (self.folder / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu Type=h200 File={files}\n")

@@ -90,6 +90,10 @@ def test_small_trainings_are_packed_whatever_rule_trains(root: Path) -> None:
         if "gpu=GPUS" in text
     ]
     assert len(rules) > 8
+    told = (root / "profiles/README.md").read_text()
+    assert [
+        rule for rule in rules if rule != "probe_heavy" and f"`{rule}`" not in told and f"{{{rule}:" not in told
+    ] == []
     assert set(rules) - grouped == {"evaluate_standard", "evaluate_member", "train_member", "probe_heavy"}
     sized = {entry.rpartition("=")[0] for entry in packed["group-components"]}
     assert sized == {entry.partition("=")[2] for entry in packed["groups"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,10 @@ def test_unknown_partition_model_and_key_are_named_before_any_job(cluster: Clust
     change(project, {"set-resources": {"train": {"gpu_model": "b900", "slurm_partition": "nowhere"}}})
     status, said = check(cluster, project, EVOMIX_API_KEY="sk-secret")
     assert status == 2
-    assert "partition fast (profiles/slurm/partitions.yaml) does not exist; this cluster has cpu, gpu, urgent" in said
+    assert (
+        "partition fast (profiles/slurm/partitions.yaml) does not exist; this cluster has cpu, gpu, urgent, closed"
+        in said
+    )
     assert "partition nowhere (train) does not exist" in said
     assert "GPU model b900 (train) does not exist; this cluster has h200" in said
     assert "EVOMIX_API_KEY is set" in said
@@ -108,3 +111,55 @@ def test_no_sbatch_is_named(cluster: Cluster, project: Path) -> None:
     status, said = check(cluster, project, PATH=str(Path(sys.executable).parent))
     assert status == 2
     assert "sbatch, squeue, scontrol, sinfo, scancel not found: run this on a login node" in said
+
+
+def test_an_account_that_may_not_use_the_partition_is_named(cluster: Cluster, project: Path) -> None:
+    limits = "{max_mem_mb: 32000, max_runtime: 1440}"
+    (project / "profiles/slurm/partitions.yaml").write_text(f"partitions: {{closed: {limits}}}")
+    default = {"mem_mb": 2000, "runtime": 30, "longest": 1440, "slurm_account": "chemistry"}
+    change(project, {"default-resources": default})
+    status, said = check(cluster, project)
+    assert status == 2
+    assert "the account is missing or unknown: set slurm_account in default-resources" in said
+
+
+@pytest.fixture
+def hide(cluster: Cluster) -> Iterator[Callable[[Path], None]]:
+    """Restart all node daemons with a folder of the login node hidden from them; afterwards as they were."""
+
+    def restart(hidden: Path | None) -> None:
+        for node in cluster.nodes:
+            cluster.stop(node)
+            cluster.start_node(node, hidden)
+        cluster.wait_until_idle()
+
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace can be made here: this needs root")
+    yield restart
+    restart(None)
+
+
+def test_python_that_the_nodes_lack_is_named(cluster: Cluster, project: Path, hide: Callable[[Path], None]) -> None:
+    hide(Path(sys.executable).parent)
+    status, said = check(cluster, project)
+    assert status == 2
+    assert "Python of the login node is missing on the node" in said
+
+
+def test_a_folder_that_the_nodes_do_not_share_is_named(
+    cluster: Cluster, project: Path, hide: Callable[[Path], None]
+) -> None:
+    (project / "results").mkdir()
+    hide(project / "results")
+    status, said = check(cluster, project)
+    assert status == 2
+    assert "the results folder must lie on a file system that all nodes share" in said
+
+
+def test_a_clone_that_the_nodes_do_not_share_is_named(
+    cluster: Cluster, project: Path, hide: Callable[[Path], None]
+) -> None:
+    hide(project)
+    status, said = check(cluster, project)
+    assert status == 2
+    assert "its node wrote no log: the clone must lie on a file system that all nodes share" in said

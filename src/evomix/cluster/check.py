@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from evomix.artifacts import read_json
-from evomix.cluster import site
+from evomix.cluster import queue, site
 from evomix.errors import UserError
 
 KINDS = {
@@ -20,7 +21,7 @@ KINDS = {
 }
 _WORDS = {
     r"invalid partition": "the partition is unknown: correct slurm_partition or partitions.yaml",
-    r"Invalid account|account .* not (?:exist|found)|InvalidAccount": "the account is missing or unknown: set "
+    r"Invalid account|account.* not (?:exist|found|known)|AccountNotAllowed": "the account is missing or unknown: set "
     "slurm_account in default-resources",
     r"Invalid (?:generic resource|gres)|Invalid GRES|gpu.*not available": "no node has the GPUs that were asked for: "
     "correct gpu_model, or ask for fewer",
@@ -33,11 +34,16 @@ _WORDS = {
     r"No partition": "no partition of partitions.yaml offers what was asked for: raise its limits",
     r"No such file or directory.*python|python.*(?:No such file|not found)": "Python of the login node is missing on "
     "the node: the clone and its .venv must lie on a file system that all nodes share",
+    r"Logfile \S*slurm_logs\S* not found": "a job failed and its node wrote no log: the clone must lie on a "
+    "file system that all nodes share",
     r"MissingOutputException|missing after \d+ seconds": "the job ended well but its file is not here: the results "
     "folder must lie on a file system that all nodes share",
     r"LockException": "another run of the workflow holds this folder: wait for it",
     r"oom|OUT_OF_MEMORY|out.of.memory": "the job was killed for its memory: raise mem_mb",
 }
+
+_PAUSE = 2.0
+"""Seconds between two looks at the queue."""
 
 
 def _folder(preset: str) -> Path:
@@ -68,9 +74,7 @@ def check(profile: Path, preset: str) -> list[str]:
     command = [sys.executable, "-m", "snakemake", "check_cluster", "--profile", str(profile), "--retries", "0"]
     command += ["--cores", "1"] if site.read_profile(profile).get("executor") in (None, "local") else []
     command += ["--configfile", f"config/presets/{preset}.yaml"] if preset != "paper" else []
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=dict(os.environ)
-    )
+    status, said = _send(command)
     wrong: list[str] = []
     for kind, what in KINDS.items():
         path = folder / f"{kind}.json"
@@ -78,10 +82,29 @@ def check(profile: Path, preset: str) -> list[str]:
             wrong += _judge(kind, path)
         else:
             wrong.append(f"{kind}: {what} brought nothing back")
-    if done.returncode:
-        reasons = [words for pattern, words in _WORDS.items() if re.search(pattern, done.stdout)]
-        wrong += reasons or [f"Snakemake ended with status {done.returncode}: {done.stdout[-1500:]}"]
+    if status:
+        reasons = [words for pattern, words in _WORDS.items() if re.search(pattern, said)]
+        wrong += reasons or [f"Snakemake ended with status {status}: {said[-1500:]}"]
     return wrong
+
+
+def _send(command: list[str]) -> tuple[int, str]:
+    """Run Snakemake; return its status and what it said, or else why jobs could not start.
+
+    A job that waits for what will not come is cancelled: the site would let it wait for ever.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        waited: dict[str, str] = {}
+        while process.poll() is None:
+            time.sleep(_PAUSE)
+            for job in queue.jobs_of(Path.cwd()):
+                if job.hopeless and job.id not in waited:
+                    waited[job.id] = f"job {job.id} ({job.name}) cannot start: {job.reason}"
+                    subprocess.run(["scancel", job.id], capture_output=True, check=False)
+        output.seek(0)
+        said = output.read()
+    return process.returncode, "\n".join(waited.values()) or said
 
 
 def _judge(kind: str, path: Path) -> list[str]:
