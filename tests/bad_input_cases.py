@@ -168,8 +168,8 @@ RANDOM, GUIDED = (*PROPOSE, "random"), (*PROPOSE, "guided")
 EVALUATE = ("evaluate", f"{SLOT}/candidate.py", "--spec", SEARCH_SPEC, "--baseline", BASELINE, "--output", "e/e.json")
 RERANK = ("rerank", f"evolution/{FRAMEWORK}/random/finalists.json", "--rank", "1", "--baseline", BASELINE,
           "--output", "again/evaluation.json", "--spec", SEARCH_SPEC)  # fmt: skip
-GALLERY = ("tabulate-gallery", SUMMARIES[0], "--section", "config/gallery.json", "--stats", "corpus/stats.json",
-           "--output", "gallery.json")  # fmt: skip
+GALLERY = ("tabulate-gallery", SUMMARIES[0], "--section", "config/gallery.json", "--policy", "config/policy.json",
+           "--stats", "corpus/stats.json", "--output", "gallery.json")  # fmt: skip
 FIGURE = ("draw-figure", "--results", ".", "--view")
 CHECKPOINTS = "stopped/checkpoint/step_0000000"
 ON_GPU = {"device": "cuda", "precision": "float32", "checkpoint_every": 5}

@@ -227,9 +227,10 @@ def write_certificates(root: Path, framework: str) -> None:
 
 
 def write_tuning(root: Path, framework: str) -> None:
-    """Write the tuning of both variants with the real design and choice; trial 5 diverged."""
+    """Write the tuning of both variants with the real design and choice; trial 5 diverged and was replaced."""
     design(TUNING, root / "tuning" / "design.json")
-    trials = read_json(root / "tuning" / "design.json", "tuning_design")["trials"]
+    content = read_json(root / "tuning" / "design.json", "tuning_design")
+    trials = [*content["trials"], content["replacements"][5]]
     for variant in ("standard", "evolved"):
         folder = root / "tuning" / framework / variant
         records = []

@@ -101,6 +101,7 @@ def test_the_standard_against_its_copy_through_every_phase(tmp_path: Path) -> No
     studies = 'validation={"aa_studies": 2, "seeds": [42, 43, 44]}'
     snakemake(project, "results/test/aa.json", "--config", ONE, trials, studies)
     found = read_json(results / "aa.json", "aa")
+    assert (found["provenance"]["tuning_policy"], found["provenance"]["tuning_budget"]["trials"]) == ("joint", 6)
     assert {row["verdict"]["word"] for row in found["comparisons"]} <= {"equivalent", "inconclusive"}
     assert not all(row["identical"] for row in found["comparisons"]), "an A/A study of equal runs tests nothing"
     assert not (results / f"evolution/{MIXER}/random").exists(), "no search is needed"

@@ -6,6 +6,7 @@ import base64
 import difflib
 import hashlib
 import itertools
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -25,6 +26,8 @@ from evomix.report.build import build
 from evomix.report.diff import difference, from_unified, plain
 from evomix.report.formats import interval, sentence, show
 from evomix.report.write_table import TABLES, write
+from evomix.settings import Validation
+from evomix.statistics.registration import registration
 from figures_study import (
     FRAMEWORKS,
     HOSTILE,
@@ -89,6 +92,23 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def html(study: Path) -> str:
     build(study, study / "report.html")
     return (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_changed_protocol_and_a_departure_from_it_show_in_the_report(study: Path, tmp_path: Path) -> None:
+    """What the analysis says of an edited PROTOCOL.md reaches the reader."""
+    copy = shutil.copytree(study, tmp_path / "study")
+    path = copy / f"validation/{FRAMEWORKS[0]}.json"
+    content = json.loads(path.read_text())
+    edited = tmp_path / "PROTOCOL.md"
+    edited.write_text("Nothing was decided beforehand.\n")
+    seeds = Validation(size="1M", seeds=[1, 2])
+    for protocol, said in ((registration(seeds), False), (registration(seeds, edited), True)):
+        path.write_text(json.dumps(content | {"protocol": protocol}))
+        build(copy, copy / "report.html")
+        text = " ".join(Page((copy / "report.html").read_text(encoding="utf-8")).text)
+        assert ("The protocol has been changed since it was registered." in text) == said
+        assert "departs from the registered protocol" in text
+        assert "seeds is 2, registered 10" in text
 
 
 def test_verdict_of_every_framework_stands_before_any_figure(html: str, study: Path) -> None:

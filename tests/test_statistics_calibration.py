@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from evomix.artifacts import read_json, write_json
 from evomix.settings import Tuning, Validation
@@ -155,6 +156,16 @@ def test_noise_shared_by_all_seeds_widens_the_test():
     assert wider.sd == plain.sd
     assert paired_t(np.zeros(5), shared_variance=0.2).p == 1.0
     assert tuning_noise.variance([0.002, 0.001]) == pytest.approx(0.2 * 5e-6)
+
+
+def test_the_widened_test_is_welchs_as_scipy_computes_it():
+    """An error that all seeds share enters as the mean of a second sample of n centred values would (Welch 1947)."""
+    first, second = np.random.default_rng(4).normal([[0.8], [0.0]], [[1.0], [0.7]], size=(2, 10))
+    second -= second.mean()
+    found = paired_t(first, 0.05, float(np.var(second, ddof=1)) / 10)
+    welch = stats.ttest_ind(first, second, equal_var=False)
+    assert (found.t, found.df, found.p) == pytest.approx((welch.statistic, welch.df, welch.pvalue))
+    assert (found.low, found.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
 
 
 def test_null_search_is_believed_only_on_fresh_seeds():

@@ -63,8 +63,8 @@ def test_budget_and_policy_stand_in_every_result_and_must_be_equal(tmp_path):
     comparison.compare(settings, [FIRST], paths, tmp_path / "comparison.json", tunings=best, **labels)
     for path, schema in (("law", "scaling"), (f"out/{FIRST}", "validation"), ("comparison", "comparison")):
         result = read_json(tmp_path / f"{path}.json", schema)
-        assert result["tuning_policy"] == "joint"
-        assert result["tuning_budget"] == {
+        assert result["provenance"]["tuning_policy"] == "joint"
+        assert result["provenance"]["tuning_budget"] == {
             "size": "base", "trials": 50, "steps": 100, "total_steps": 5_000, "pruning": "none"
         }  # fmt: skip
     result = read_json(tmp_path / f"out/{FIRST}.json", "validation")

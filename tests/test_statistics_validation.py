@@ -219,7 +219,7 @@ def test_results_carry_the_protocol_and_no_machine(tmp_path):
         "a training has 100 steps, registered 100,000",
         "seeds is 3, registered 10",
     ]
-    assert result["tuning_policy"] == "joint"
+    assert result["provenance"]["tuning_policy"] == "joint"
     assert result["provenance"]["preset"] == "test"
     assert result["provenance"]["protocol"] == REGISTERED
     for name, schema in ((f"scaling/{FIRST}", "scaling"), ("comparison", "comparison")):

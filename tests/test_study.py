@@ -40,6 +40,16 @@ HOSTILE = {  # framework → (part of its standard, what stands there instead)
 }
 
 
+STEPS = {  # a training's spec holds the hyper-parameters themselves; the others are parts of a result or rest on none
+    "run_spec", "search_spec", "training", "trial", "tuning_design", "tuning_worker", "proposal", "gate", "certificate",
+    "edits", "evaluation", "tell", "finalists", "ablation_worker", "probe_runs", "probe_lengths", "rescoring",
+}  # fmt: skip
+RESULTS = {
+    "tuning", "lineage", "selection", "horizon", "scaling", "validation", "comparison", "calibration", "ablation",
+    "probes",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of preset `test` in a copy of the project."""
@@ -69,6 +79,20 @@ def test_every_phase_leaves_its_results(study: Path) -> None:
         assert validation["verdict"]["word"] in {"better", "worse", "equivalent", "inconclusive"}  # type: ignore[index]
         assert read(study, f"evolution/{framework}/random/selection.json")["found"] in (True, False)
         assert (study / f"results/test/mechanisms/{framework}/evolved.py").is_file()
+
+
+def test_policy_and_budget_of_the_tuning_stand_in_every_result(study: Path) -> None:
+    """Every JSON that is not a step on the way to a result says by what tuning its hyper-parameters came."""
+    root, labelled = study / "results/test", set()
+    for name, text in results_of(study).items():
+        content = json.loads(text)
+        if name.startswith(("config/", "corpus/", "logs/", "probes/data/")) or content["schema"] in STEPS:
+            continue
+        block = content["provenance"]
+        assert block["tuning_policy"] == "joint", name
+        assert block["tuning_budget"]["trials"] == 4, name
+        labelled.add(content["schema"])
+    assert labelled >= RESULTS, root
 
 
 def test_a_second_run_does_nothing(study: Path) -> None:

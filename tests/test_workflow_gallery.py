@@ -143,6 +143,7 @@ def test_every_member_trains_and_beats_the_unigram_entropy(tmp_path: Path) -> No
     rows = {row["member"]: row for row in found["members"]}
     assert set(rows) == set(members(MIXER))
     assert found["not_beating_unigram"] == []
+    assert found["provenance"]["tuning_budget"]["trials"] == 4
     assert all(row["status"] == "finished" and row["loss"] < found["unigram_entropy"] for row in rows.values())
     assert set(rows["softmax"]["against_softmax"].values()) == {1.0}
     assert rows["ssd"]["mechanism_parameters"] > rows["softmax"]["mechanism_parameters"]

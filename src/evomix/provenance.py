@@ -11,6 +11,7 @@ from typing import Any
 
 from evomix.artifacts import digest_text
 from evomix.fingerprint import fingerprint
+from evomix.settings import TuningBudget
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "PROTOCOL.md"
 """The pre-registration at the root of the repository; absent when the package is installed without it."""
@@ -49,8 +50,17 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def provenance(module: str, *, preset: str | None = None, tuning_policy: str | None = None) -> dict[str, Any]:
-    """Return the provenance block of a result made by `module` (and what it imports)."""
+def provenance(
+    module: str,
+    *,
+    preset: str | None = None,
+    tuning_policy: str | None = None,
+    tuning_budget: TuningBudget | None = None,
+) -> dict[str, Any]:
+    """Return the provenance block of a result made by `module` (and what it imports).
+
+    Whatever rests on tuned hyper-parameters says by which policy and at what budget (`PolicySection.labels`).
+    """
     block: dict[str, Any] = {
         "commit": commit(),
         "code": fingerprint(module),
@@ -63,4 +73,6 @@ def provenance(module: str, *, preset: str | None = None, tuning_policy: str | N
         block["preset"] = preset
     if tuning_policy is not None:
         block["tuning_policy"] = tuning_policy
+    if tuning_budget is not None:
+        block["tuning_budget"] = tuning_budget.model_dump()
     return block

@@ -210,6 +210,10 @@ class PolicySection(Settings):
     preset: str
     budget: TuningBudget
 
+    def labels(self) -> dict[str, Any]:
+        """Return what `provenance` is told about a result that rests on tuned hyper-parameters."""
+        return {"preset": self.preset, "tuning_policy": self.policy, "tuning_budget": self.budget}
+
 
 class ValidationSection(PolicySection):
     """What the analysis of the study reads: the file config/validation.json."""

@@ -83,7 +83,8 @@ use rule validate as validate_aa with:
 rule summarise_aa:
     """Count what the A/A studies claim; every claim is false."""
     input:
-        expand(
+        section=section("policy"),
+        validations=expand(
             "<results>/aa/study_{number}/validation/{framework}.json",
             number=aa_studies(study),
             framework=study.frameworks,
@@ -99,4 +100,4 @@ rule summarise_aa:
     message:
         "Counting the claims of the A/A studies"
     shell:
-        "python -m evomix summarise-aa {input} --output {output} 2>&1 | tee {log}"
+        "python -m evomix summarise-aa {input.validations} --section {input.section} --output {output} 2>&1 | tee {log}"

@@ -217,6 +217,7 @@ rule tell:
 rule summarise_search:
     """Write an arm's history and lineage."""
     input:
+        section=section("policy"),
         baseline="<results>/evolution/{framework}/baseline/evaluation.json",
         tell=f"<results>/evolution/{{framework}}/{{arm}}/wave_{LAST_WAVE}/tell.json",
         evaluations=search_evaluations(),
@@ -235,7 +236,8 @@ rule summarise_search:
     message:
         "Summarising arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix summarise-search {input.evaluations} --tell {input.tell} --output {output.history} 2>&1 | tee {log}"
+        "python -m evomix summarise-search {input.evaluations} --section {input.section} --tell {input.tell} "
+        "--output {output.history} 2>&1 | tee {log}"
 
 
 rule shortlist:
@@ -295,6 +297,7 @@ rule rerank:
 rule select:
     """Freeze the best re-ranked finalist of an arm, or say that nothing was found."""
     input:
+        section=section("policy"),
         finalists="<results>/evolution/{framework}/{arm}/finalists.json",
         spec="<results>/evolution/{framework}/finalists.spec.json",
         standard="<results>/mechanisms/{framework}/standard.py",
@@ -315,14 +318,15 @@ rule select:
     message:
         "Selecting from arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix select {input.evaluations} --finalists {input.finalists} --spec {input.spec} "
+        "python -m evomix select {input.evaluations} --section {input.section} --finalists {input.finalists} --spec {input.spec} "
         "--standard {input.standard} --mechanism {output.mechanism} --output {output.selection} 2>&1 | tee {log}"
 
 
 rule measure_horizon:
     """Would a shorter training have chosen another winner? From the curves of all trained candidates."""
     input:
-        search_evaluations(),
+        section=section("policy"),
+        evaluations=search_evaluations(),
     output:
         "<results>/evolution/{framework}/{arm}/horizon.json",
     log:
@@ -336,4 +340,5 @@ rule measure_horizon:
     message:
         "Horizon fidelity of arm {wildcards.arm} of {wildcards.framework}"
     shell:
-        "python -m evomix measure-horizon {input} --size-name {params.size} --output {output} 2>&1 | tee {log}"
+        "python -m evomix measure-horizon {input.evaluations} --section {input.section} --size-name {params.size} "
+        "--output {output} 2>&1 | tee {log}"

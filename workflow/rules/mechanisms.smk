@@ -155,6 +155,7 @@ rule tabulate_gallery:
     """Set all gallery members side by side: what each costs, what it reaches, and both against softmax."""
     input:
         section=section("gallery"),
+        policy=section("policy"),
         stats="<results>/corpus/stats.json",
         summaries=[
             f"<results>/gallery/{framework}/{member}/summary.json"
@@ -176,5 +177,5 @@ rule tabulate_gallery:
     message:
         "Table of the gallery"
     shell:
-        "python -m evomix tabulate-gallery {input.summaries} --section {input.section} --stats {input.stats} "
+        "python -m evomix tabulate-gallery {input.summaries} --section {input.section} --policy {input.policy} --stats {input.stats} "
         "--output {output.table} 2>&1 | tee {log}"

@@ -71,8 +71,7 @@ def measure(
         "level": LEVEL,
         "edits": found,
         "summary": _summary(found, pair, content["claims_differ"]),
-        "tuning_budget": section.budget.model_dump(),
-        "provenance": provenance("evomix.ablation.effects", preset=section.preset, tuning_policy=section.policy),
+        "provenance": provenance("evomix.ablation.effects", **section.labels()),
     }
     write_json(output, "ablation", result)
 

@@ -30,9 +30,7 @@ def fit_scaling_law(
         framework_of(framework),
         summaries,
         output,
-        preset=labels.preset,
-        tuning_policy=labels.policy,
-        tuning_budget=labels.budget,
+        **labels.labels(),
         variants=pair,
     )
 
@@ -68,17 +66,15 @@ def validate(
             if pair == validation.ARMS
         },
         rescorings={name: results / f"rescoring/{name}/{pair[1]}.json" for name, pair in pairs.items()},
-        preset=study.preset,
-        tuning_policy=study.policy,
-        tuning_budget=study.budget,
+        **study.labels(),
     )
 
 
-def summarise_aa(validations: list[Path], output: Output) -> None:
+def summarise_aa(validations: list[Path], section: Section, output: Output) -> None:
     """Count what the A/A studies claim, from their validations (…/study_N/validation/FRAMEWORK.json)."""
     from evomix.statistics import aa
 
-    aa.summarise(validations, output)
+    aa.summarise(validations, output, **specs.load_section(section, specs.PolicySection).labels())
 
 
 def compare_frameworks(summaries: list[Path], section: Section, results: Results, output: Output) -> None:
@@ -94,9 +90,7 @@ def compare_frameworks(summaries: list[Path], section: Section, results: Results
         output,
         tunings={name: study.tuning(results, name, variant) for name, variant in judged.items()},
         rescorings={name: results / f"rescoring/{name}/{variant}.json" for name, variant in judged.items()},
-        preset=study.preset,
-        tuning_policy=study.policy,
-        tuning_budget=study.budget,
+        **study.labels(),
     )
 
 
@@ -116,11 +110,13 @@ def calibrate(
         specs.load_section(tuning, settings.Tuning),
         output,
         studies=specs.load_section(size, specs.CalibrationSection).studies,
-        preset=study.preset,
+        **study.labels(),
     )
 
 
-def measure_horizon(evaluations: list[Path], size: Annotated[str, typer.Option("--size-name")], output: Output) -> None:
+def measure_horizon(
+    evaluations: list[Path], section: Section, size: Annotated[str, typer.Option("--size-name")], output: Output
+) -> None:
     """Would a shorter training have ranked the trained candidates alike? From the curves of one size."""
     from evomix.statistics import horizon
 
@@ -130,7 +126,8 @@ def measure_horizon(evaluations: list[Path], size: Annotated[str, typer.Option("
         for curve in sorted((path.parent / "training" / size).glob("seed_*/curve.parquet"))[:1]
         if read_json(path, "evaluation")["losses"].get(size)
     }
-    horizon.horizon(list(curves.values()), list(curves), output)
+    labels = specs.load_section(section, specs.PolicySection).labels()
+    horizon.horizon(list(curves.values()), list(curves), output, **labels)
 
 
 def verdicts(results: Path) -> None:

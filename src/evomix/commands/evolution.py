@@ -153,11 +153,12 @@ def tell(
 Tell = Annotated[Path, typer.Option("--tell", help="tell.json of the last wave")]
 
 
-def summarise_search(evaluations: list[Path], tell: Tell, output: Output) -> None:
+def summarise_search(evaluations: list[Path], section: Section, tell: Tell, output: Output) -> None:
     """Write history.parquet and lineage.{json,mmd,md} of an arm, in the folder of OUTPUT."""
     from evomix.evolution import lineage
 
-    lineage.summarise(tell, evaluations, output.parent)
+    labels = specs.load_section(section, specs.PolicySection).labels()
+    lineage.summarise(tell, evaluations, output.parent, **labels)
 
 
 def shortlist(evaluations: list[Path], section: Section, spec: SearchSpecFile, tell: Tell, output: Output) -> None:
@@ -185,6 +186,7 @@ def rerank(
 
 def select(
     evaluations: list[Path],
+    section: Section,
     finalists: Annotated[Path, typer.Option("--finalists", help="finalists.json")],
     spec: SearchSpecFile,
     standard: Annotated[Path, typer.Option("--standard", help="the standard's file")],
@@ -195,4 +197,5 @@ def select(
     from evomix.evolution import freeze
 
     search = specs.read_spec(spec, specs.SearchSpec)
-    freeze.freeze(search, finalists, evaluations, standard, output, mechanism)
+    labels = specs.load_section(section, specs.PolicySection).labels()
+    freeze.freeze(search, finalists, evaluations, standard, output, mechanism, **labels)

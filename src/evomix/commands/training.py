@@ -13,6 +13,7 @@ from evomix.commands.options import (
     FrameworkName,
     Mechanism,
     Output,
+    Policy,
     Section,
     SizeFile,
     Stats,
@@ -73,7 +74,7 @@ def run_trials(
 def choose_hyperparameters(
     workers: list[Path],
     section: Section,
-    policy: Annotated[Path, typer.Option("--policy", help="section file `policy`")],
+    policy: Policy,
     design: Annotated[Path, typer.Option("--design", help="design.json")],
     output: Output,
 ) -> None:
@@ -140,11 +141,18 @@ def write_member_spec(
     specs.write_spec(output, spec)
 
 
-def tabulate_gallery(summaries: list[Path], section: Section, stats: Stats, output: Output) -> None:
+def tabulate_gallery(
+    summaries: list[Path],
+    section: Section,
+    policy: Policy,
+    stats: Stats,
+    output: Output,
+) -> None:
     """Write the table of all gallery members, and their measured times beside it."""
     from evomix.mechanisms import table
 
-    table.tabulate(specs.load_section(section, settings.Gallery), summaries, stats, output)
+    labels = specs.load_section(policy, specs.PolicySection).labels()
+    table.tabulate(specs.load_section(section, settings.Gallery), summaries, stats, output, **labels)
 
 
 def train(spec: Path) -> None:

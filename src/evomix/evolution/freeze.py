@@ -100,12 +100,19 @@ def rerank(
 
 
 def freeze(
-    search: SearchSpec, finalists: Path, evaluations: list[Path], standard: Path, selection: Path, evolved: Path
+    search: SearchSpec,
+    finalists: Path,
+    evaluations: list[Path],
+    standard: Path,
+    selection: Path,
+    evolved: Path,
+    **labels: Any,
 ) -> None:
     """Write selection.json and the frozen mechanism `evolved`: the best finalist by its fresh measurement.
 
-    `evaluations` are those of the finalists in rank order. Where nothing acceptable was found, the evolved variant is
-    the standard's own file and `found` is false: the study then compares the standard with itself, and says so.
+    `evaluations` are those of the finalists in rank order, `labels` those of `provenance`. Where nothing acceptable was
+    found, the evolved variant is the standard's own file and `found` is false: the study then compares the standard
+    with itself, and says so.
     """
     content = read_json(finalists, "finalists")
     again = {rank: read_json(path, "evaluation") for rank, path in enumerate(evaluations, 1)}
@@ -137,6 +144,6 @@ def freeze(
         "chosen": chosen,
         "beats_standard": bool(chosen and chosen["fitness"] > chosen["standard"]["fitness"]),
         "finalists": ranked,
-        "provenance": provenance("evomix.evolution.freeze"),
+        "provenance": provenance("evomix.evolution.freeze", **labels),
     }
     write_json(selection, "selection", record)

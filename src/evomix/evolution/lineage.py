@@ -12,13 +12,17 @@ from typing import Any
 
 from evomix.artifacts import read_json, write_json, write_table, write_text
 from evomix.evolution.records import Slot, read_slot
+from evomix.provenance import provenance
 
 DRAWN = 12
 """Best candidates whose ancestry the Mermaid graph draws."""
 
 
-def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
-    """Write output/history.parquet and output/lineage.{json,mmd,md} from the last tell.json and all evaluations."""
+def summarise(tell: Path, evaluations: list[Path], output: Path, **labels: Any) -> None:
+    """Write output/history.parquet and output/lineage.{json,mmd,md} from the last tell.json and all evaluations.
+
+    `labels` are those of `provenance`.
+    """
     state = read_json(tell, "tell")
     slots = sorted((read_slot(path) for path in evaluations), key=lambda item: (item.wave, item.slot))
     standard = slots[0].evaluation["standard"]
@@ -31,6 +35,7 @@ def summarise(tell: Path, evaluations: list[Path], output: Path) -> None:
         **{key: state[key] for key in ("framework", "arm", "best", "stopped", "evaluated", "spent")},
         "best_path": _path(nodes, state["best"]["id"]),
         "nodes": nodes,
+        "provenance": provenance("evomix.evolution.lineage", **labels),
     }
     write_json(output / "lineage.json", "lineage", record)
     write_text(output / "lineage.mmd", _mermaid(nodes, record["best_path"]))

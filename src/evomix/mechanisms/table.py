@@ -19,11 +19,12 @@ COUNTED = ("parameters", "mechanism_parameters", "flops_per_token", "loss")
 MEASURED = ("tokens_per_second", "peak_memory_bytes")
 
 
-def tabulate(gallery: Gallery, summaries: Sequence[Path], stats: Path, output: Path) -> None:
+def tabulate(gallery: Gallery, summaries: Sequence[Path], stats: Path, output: Path, **labels: Any) -> None:
     """Write `output` (schema "gallery") from training summaries, and gallery_timing.json from timing.json beside them.
 
     Loss is in nats per token on the search shard, and to be of use it must beat the unigram entropy of the training
-    text (nats per token); FLOPs are those of a forward pass. UserError when a framework lacks its softmax.
+    text (nats per token); FLOPs are those of a forward pass. `labels` are those
+    of `provenance`. UserError when a framework lacks its softmax.
     """
     entropy = read_json(stats, "corpus")["unigram_entropy"]
     runs = [(path, read_json(path, "training")) for path in summaries]
@@ -36,7 +37,7 @@ def tabulate(gallery: Gallery, summaries: Sequence[Path], stats: Path, output: P
     budget = gallery.model_dump(mode="json")
     failing = [f"{row['framework']}/{row['member']}" for row in counted if not row["beats_unigram"]]
     record = {"budget": budget, "unigram_entropy": entropy, "members": _against(counted, COUNTED)}
-    block = provenance("evomix.mechanisms.table")
+    block = provenance("evomix.mechanisms.table", **labels)
     write_json(output, "gallery", {**record, "not_beating_unigram": failing, "provenance": block})
     write_json(
         output.with_name("gallery_timing.json"),

@@ -168,7 +168,6 @@ def summarise(
             "order": list(tasks),
             "tasks": tasks,
             "length": _length(lengths, pair),
-            "tuning_budget": labels.budget.model_dump(),
-            "provenance": provenance(__name__, preset=labels.preset, tuning_policy=labels.policy),
+            "provenance": provenance(__name__, **labels.labels()),
         },
     )

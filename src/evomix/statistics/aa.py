@@ -44,11 +44,11 @@ def _sentence(words: Counter[str], found: int) -> str:
     return f"the standard against its own copy, {words.total()} comparisons: {said}; {ends}"
 
 
-def summarise(validations: Sequence[Path], output: Path) -> None:
+def summarise(validations: Sequence[Path], output: Path, **labels: Any) -> None:
     """Write `output` (schema "aa") from the validations of all A/A studies, `…/study_{number}/validation/{…}.json`.
 
     `false_claims` counts verdicts better or worse in the family of a study; `false_rejections` single tests before
-    Holm; `seeds_only` the same by a paired t that knows nothing of the tuning.
+    Holm; `seeds_only` the same by a paired t that knows nothing of the tuning. `labels` are those of `provenance`.
     """
     contents = [(path.parents[1].name, read_json(path, "validation")) for path in validations]
     rows = [_comparison(study, content) for study, content in contents]
@@ -66,10 +66,8 @@ def summarise(validations: Sequence[Path], output: Path) -> None:
         "false_rejections": rate("confirmatory p below α", [_below(row["p"], alpha) for row in rows], single),
         "seeds_only": rate("paired t, tuning ignored", [_below(row["seeds_only_p"], alpha) for row in rows], None),
         "sentence": _sentence(words, sum(words[word] for word in CLAIMS)),
-        "tuning_policy": contents[0][1]["tuning_policy"],
-        "tuning_budget": contents[0][1]["tuning_budget"],
         "protocol": contents[0][1]["protocol"]["digest"],
-        "provenance": provenance("evomix.statistics.aa", tuning_policy=contents[0][1]["tuning_policy"]),
+        "provenance": provenance("evomix.statistics.aa", **labels),
     })  # fmt: skip
 
 

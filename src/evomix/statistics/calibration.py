@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,11 @@ def calibrate(
     *,
     studies: int = 2_000,
     seed: int = 0,
-    preset: str | None = None,
+    **labels: Any,
 ) -> None:
     """Calibrate the analysis of this config on `studies` simulated studies; write `output` (schema "calibration").
+
+    `labels` are those of `provenance`.
 
     The Monte-Carlo error of a rate near .05 is ±.01 with 2,000 studies and ±.03 with 200.
     """
@@ -54,5 +57,5 @@ def calibrate(
         "sentence": f"{sum(row['verdict'] not in (None, 'broken') for row in rows)} of "
         f"{sum(row['verdict'] is not None for row in rows)} promises hold"
         + (f"; broken: {'; '.join(broken)}" if broken else ""),
-        "provenance": provenance("evomix.statistics.calibration", preset=preset),
+        "provenance": provenance("evomix.statistics.calibration", **labels),
     })  # fmt: skip

@@ -155,10 +155,10 @@ def compare(
             for name, column in zip(runs, loss_SV.T, strict=True)
         },
         "sentence": _sentence(result, validation.alpha),
-        "tuning_policy": tuning_policy,
-        "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
         "protocol": registration(
             validation, budget=tuning_budget, steps=max(item.steps for column in runs.values() for item in column)
         ),
-        "provenance": provenance("evomix.statistics.comparison", preset=preset, tuning_policy=tuning_policy),
+        "provenance": provenance(
+            "evomix.statistics.comparison", preset=preset, tuning_policy=tuning_policy, tuning_budget=tuning_budget
+        ),
     })  # fmt: skip

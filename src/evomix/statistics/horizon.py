@@ -133,10 +133,11 @@ def analyse(
     }
 
 
-def horizon(curves: Sequence[Path], names: Sequence[str], output: Path, *, preset: str | None = None) -> None:
+def horizon(curves: Sequence[Path], names: Sequence[str], output: Path, **labels: Any) -> None:
     """Read candidates' curve.parquet files and write `output` (schema "horizon").
 
-    `names` label the curves in order; UserError when their number differs or a label stands twice.
+    `names` name the curves in order, `labels` are those of `provenance`; UserError when their
+    number differs or one stands twice.
     """
     if len(curves) != len(names) or len(set(names)) != len(names):
         raise UserError(f"{len(curves)} curves need as many different names, got {len(names)}; pass one name per curve")
@@ -148,6 +149,5 @@ def horizon(curves: Sequence[Path], names: Sequence[str], output: Path, *, prese
         )
         for name, table in tables.items()
     }
-    write_json(
-        output, "horizon", {**analyse(read), "provenance": provenance("evomix.statistics.horizon", preset=preset)}
-    )
+    block = provenance("evomix.statistics.horizon", **labels)
+    write_json(output, "horizon", {**analyse(read), "provenance": block})

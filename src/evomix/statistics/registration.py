@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "a4c7f3bde6ba8f6cccfc04b679275bf04e578665dbce0921f8686eddea409825"
+REGISTERED = "44a97eac8babd2a1d7128eca9df3d5e8bc96bab98ad9fe179f902230268b1622"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {

@@ -244,8 +244,7 @@ def fit(
     Sizes and seeds are those of the summaries; UserError when a run of the full grid is missing.
     """
     grid = read_grid(read_observations(summaries), framework, variants)
-    block = provenance("evomix.statistics.scaling_law", preset=preset, tuning_policy=tuning_policy)
-    result = analyse(grid, framework, alpha, variants)
-    budget = tuning_budget.model_dump() if tuning_budget else None
-    labels = {"tuning_policy": tuning_policy, "tuning_budget": budget, "provenance": block}
-    write_json(output, "scaling", {**result, **labels})
+    block = provenance(
+        "evomix.statistics.scaling_law", preset=preset, tuning_policy=tuning_policy, tuning_budget=tuning_budget
+    )
+    write_json(output, "scaling", {**analyse(grid, framework, alpha, variants), "provenance": block})

@@ -150,7 +150,9 @@ def validate(
         for framework, arms in runs.items()
     ]
     results = analyse(pairs, validation, laws)
-    block = provenance("evomix.statistics.validation", preset=preset, tuning_policy=tuning_policy)
+    block = provenance(
+        "evomix.statistics.validation", preset=preset, tuning_policy=tuning_policy, tuning_budget=tuning_budget
+    )
     for framework, result in results.items():
         arms = runs[framework]
         in_bits = bits(arms["standard"]) - bits(arms["evolved"])
@@ -165,8 +167,6 @@ def validate(
             "per_seed": _per_seed(validation.seeds, arms),
             "bits_per_byte": {"mean": test.mean, "ci": [test.low, test.high]},
             "costs": _costs(arms),
-            "tuning_policy": tuning_policy,
-            "tuning_budget": tuning_budget.model_dump() if tuning_budget else None,
             "tuning": tuned[framework],
             "protocol": registration(
                 validation, budget=tuning_budget, steps=max(item.steps for arm in arms.values() for item in arm)

@@ -18,36 +18,43 @@ from evomix.provenance import provenance
 from evomix.settings import Tuning
 from evomix.streams import numpy_stream
 from evomix.tuning import journal, surface
+from evomix.tuning.design import replacement
 from evomix.tuning.search_space import NAMES, Dimension, coordinates, dimensions, grid
 
 _DRAWS = 400
-_APART = 100.0
-"""Distance between choices in units of the other coordinates: another batch size is never the nearer neighbour."""
+_APART = {"batch_size": 100.0, "learning_rate": 3.0}
+"""Units of distance to the nearest trial: another batch size is never the nearer neighbour, and it is above all the
+learning rate that makes trainings diverge."""
 
 
 def gather(design: Path, worker_files: list[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return whose trials these are, and the trials of the design with their results, in the design's order.
+    """Return whose trials these are, and the trials of the design with their results, replacements last.
 
     Raises UserError when a worker used another design or variant, or when a trial is missing: variants are tuned with
     equal budgets or not at all.
     """
-    planned = read_json(design, "tuning_design")["trials"]
+    content = read_json(design, "tuning_design")
     digest = digest_file(design)
     owners, results = [], {}
     for path in worker_files:
-        content = read_json(path, "tuning_worker")
-        if content["design"] != digest:
+        worker = read_json(path, "tuning_worker")
+        if worker["design"] != digest:
             raise UserError(f"{path} was made from another design than {design}; delete it and run the workflow again")
-        owners.append({key: content[key] for key in ("framework", "variant", "size")})
-        results.update({trial["number"]: trial for trial in content["trials"]})
+        owners.append({key: worker[key] for key in ("framework", "variant", "size")})
+        results.update({trial["number"]: trial for trial in worker["trials"]})
     if not owners or any(owner != owners[0] for owner in owners):
         raise UserError(
             f"the worker files {', '.join(map(str, worker_files))} are not of one variant; name one's alone"
         )
-    missing = [trial["number"] for trial in planned if trial["number"] not in results]
+    trials, missing = list(content["trials"]), []
+    for trial in trials:  # grows by the replacements
+        if trial["number"] not in results:
+            missing.append(trial["number"])
+        elif instead := replacement(content, trial, results[trial["number"]]):
+            trials.append(instead)
     if missing:
         raise UserError(f"trials {missing} of {design} have no result; run the workers that train them")
-    return owners[0], [results[trial["number"]].merged(trial) for trial in planned]
+    return owners[0], [results[trial["number"]].merged(trial) for trial in trials]
 
 
 def choose(
@@ -72,7 +79,7 @@ def choose(
     if len(losses) < surface.MINIMUM:
         reason = next(trial["reason"] for trial in trials if trial["loss"] is None)
         raise UserError(
-            f"only {len(losses)} of {len(trials)} tuning trials of {owner['framework']}/{owner['variant']} finished, "
+            f"only {len(losses)} of {tuning.trials} tuning trials of {owner['framework']}/{owner['variant']} finished, "
             f"the choice needs {surface.MINIMUM} (the first failure: {reason}); lower the upper end of "
             "tuning.learning_rate or raise tuning.trials"
         )
@@ -113,7 +120,7 @@ def choose(
                 "optimism": _short(at_trials[luckiest] - trials[luckiest]["loss"]),
             },
             "surface": _described(fitted, space, active),
-            "trials": {"planned": len(trials), "finished": len(losses), "pruned": len(pruned)},
+            "trials": {"planned": tuning.trials, "finished": len(losses), "pruned": len(pruned)},
             "pruned": {trial["number"]: trial["reason"] for trial in pruned},
             "failures": {
                 trial["number"]: trial["reason"] for trial in trials if trial["loss"] is None and trial not in pruned
@@ -121,7 +128,7 @@ def choose(
             "budget": tuning.budget.model_dump(),
             "spent_steps": sum(trial["steps"] or 0 for trial in trials),
             "design": digest_file(design),
-            "provenance": provenance("evomix.tuning.choice", tuning_policy=policy),
+            "provenance": provenance("evomix.tuning.choice", tuning_policy=policy, tuning_budget=tuning.budget),
         },
     )
 
@@ -133,7 +140,7 @@ def _near_finished(
     finished: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Return which candidates have a finished trial as their nearest, among trials of the same batch size if any."""
-    scale = np.array([_APART if dimension.choices else 1.0 for dimension in space])
+    scale = np.array([_APART.get(dimension.name, 1.0) for dimension in space])
     squares = (((candidates[:, None, :] - points[None, :, :]) * scale) ** 2).sum(axis=2)
     near: npt.NDArray[np.bool_] = squares[:, finished].min(axis=1) <= squares.min(axis=1)
     return near

@@ -3,12 +3,17 @@
 The points depend on the config alone, so standard and evolved variants get the same trials, and thereby equal budgets,
 by construction; they need not wait for each other, so workers never share a lock; and the first n points of a longer
 design are the design of n trials, so more trials only add.
+
+A trial that fails is replaced by a further point, fixed beforehand, so that tunings rest on equal numbers of finished
+trials without waiting for each other.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -28,11 +33,15 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.name == "learning_rate")
 
 
-def points(tuning: Tuning) -> list[dict[str, float | int]]:
+REPLACEMENTS = 2
+"""Points that stand by for each trial: the second is used when the first fails too."""
+
+
+def points(tuning: Tuning, rounds: int = 1) -> list[dict[str, float | int]]:
     """Return the trials: the centre of the space first, then scrambled Sobol points (Optuna's QMC sampler).
 
     Low-discrepancy points cover the space evenly, which is what fitting a surface needs; a sampler that adapts
-    (TPE) would cluster around its own luckiest trials.
+    (TPE) would cluster around its own luckiest trials. With `rounds`, as many times the number of trials.
     """
     space = dimensions(tuning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -47,7 +56,7 @@ def points(tuning: Tuning) -> list[dict[str, float | int]]:
         )
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial({dimension.name: _asked(dimension, dimension.value(0.0)) for dimension in space})
-    asked = [study.ask({item.name: distribution(item) for item in space}) for _ in range(tuning.trials)]
+    asked = [study.ask({item.name: distribution(item) for item in space}) for _ in range(rounds * tuning.trials)]
     return [{item.name: _value(item, trial.params[item.name]) for item in space} for trial in asked]
 
 
@@ -64,8 +73,23 @@ def _value(dimension: Dimension, asked: float | int) -> float | int:
 
 
 def design(tuning: Tuning, output: Path) -> None:
-    """Write design.json: steps, pruning, and every trial {number, learning_rate, warmup_steps, …}."""
-    trials = [{"number": number, **point} for number, point in enumerate(points(tuning))]
+    """Write design.json: steps, pruning, every trial {number, learning_rate, warmup_steps, …}, and `replacements`."""
+    count, asked = tuning.trials, points(tuning, 1 + REPLACEMENTS)
+    # From behind: points of a Sobol sequence that are an even number apart lie in the same half of the learning rates.
+    spare = [asked[start + count - 1 - place] for start in range(count, len(asked), count) for place in range(count)]
+    trials = [{"number": number, **point} for number, point in enumerate(asked[:count] + spare)]
     write_json(output, "tuning_design", {
-        "seed": tuning.seed, "steps": tuning.steps, "pruning": tuning.pruning, "trials": trials,
+        "seed": tuning.seed, "steps": tuning.steps, "pruning": tuning.pruning,
+        "trials": trials[:count], "replacements": trials[count:],
     })  # fmt: skip
+
+
+def replacement(content: Mapping[str, Any], trial: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
+    """Return the trial of the design (`content` of design.json) that takes the place of `trial` given its result.
+
+    None when it need not be replaced (it has a loss, or was pruned) or no point is left.
+    """
+    if result["loss"] is not None or result["status"] == "pruned":
+        return None
+    place = int(trial["number"])  # number n + place stands at place `place` of the replacements
+    return content["replacements"][place] if place < len(content["replacements"]) else None

@@ -23,7 +23,8 @@ def _distributions(space: tuple[Dimension, ...]) -> dict[str, BaseDistribution]:
 def tell(path: Path, name: str, space: tuple[Dimension, ...], trials: list[dict[str, Any]]) -> None:
     """Write a fresh study called `name` to `path` and tell it all trials in their order.
 
-    A trial without a loss was pruned or has failed.
+    A trial without a loss was pruned or has failed. Attribute `number` is the trial's in the design, which replacements
+    of failed trials skip to.
 
     Only this function writes the journal, after the workers have ended, so no lock can be left behind by a killed one.
     """
@@ -41,6 +42,10 @@ def tell(path: Path, name: str, space: tuple[Dimension, ...], trials: list[dict[
                     params={item: trial[item] for item in known},
                     distributions=known,
                     intermediate_values={int(step): loss for step, loss in trial["rungs"].items()},
-                    user_attrs={"spec_digest": trial["spec_digest"], "reason": trial["reason"]},
+                    user_attrs={
+                        "number": trial["number"],
+                        "spec_digest": trial["spec_digest"],
+                        "reason": trial["reason"],
+                    },
                 )
             )
