@@ -12,9 +12,9 @@ FIRST, SECOND, _ = FRAMEWORKS
 BUDGET = Tuning(size="base", trials=50, steps=100).budget
 
 
-def write_tuning(path, regret=0.004, budget=BUDGET, pruned=0):
+def write_tuning(path, regret=0.004, budget=BUDGET, pruned=0, lost=0):
     """Write what the analysis reads of a tuning."""
-    trials = {"planned": budget.trials, "finished": budget.trials - pruned, "pruned": pruned}
+    trials = {"planned": budget.trials, "finished": budget.trials - pruned - lost, "pruned": pruned}
     content = {"chosen": {"learning_rate": 1e-3}, "at_edge": [], "trials": trials, "spent_steps": budget.total_steps}
     write_json(path, "tuning", {"expected_regret": regret, "budget": budget.model_dump(), **content})
     return path
@@ -71,7 +71,11 @@ def test_budget_and_policy_stand_in_every_result_and_must_be_equal(tmp_path):
     assert result["tuning"]["evolved"]["chosen"] == {"learning_rate": 1e-3}
     assert any(warning.startswith("4 trials of the tunings were pruned") for warning in result["warnings"])
 
-    assert not any("finished trials" in warning for warning in result["warnings"])
+    assert not any("finished trials" in warning or "replaced" in warning for warning in result["warnings"])
+    write_tuning(tmp_path / "evolved.json", lost=1)
+    validation.validate(settings, [FIRST], paths, laws, tmp_path / "out", tunings=tunings, **labels)
+    warnings = read_json(tmp_path / f"out/{FIRST}.json", "validation")["warnings"]
+    assert "1 trials of the tuning of evolved failed and so did all that replaced them" in warnings
     few = BUDGET.model_copy(update={"trials": 8})
     small = {FIRST: {arm: write_tuning(tmp_path / f"few/{arm}.json", budget=few) for arm in ("standard", "evolved")}}
     validation.validate(settings, [FIRST], paths, laws, tmp_path / "few", tunings=small, tuning_policy="joint")

@@ -35,6 +35,10 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
             "met regrets several times as large as the surface expected, so this interval is too short and any claim "
             "may be the tuning's luck"
         )
+    for arm, tuning in result["tuning"].items():
+        trials = tuning["trials"]
+        if lost := trials["planned"] - trials["finished"] - trials["pruned"]:
+            found.append(f"{lost} trials of the tuning of {arm} failed and so did all that replaced them")
     pruned = sum(arm["trials"]["pruned"] for arm in result["tuning"].values())
     if pruned:
         found.append(
