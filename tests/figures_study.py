@@ -24,7 +24,7 @@ from probes_study import write_probes
 
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
 SIZES = {"tiny": 13_000, "small": 52_000, "medium": 208_000}
-VALIDATION_SIZE, SEEDS, STEPS = "medium", (42, 43, 44, 45), 400
+VALIDATION_SIZE, SEEDS, STEPS, EVERY = "medium", (42, 43, 44, 45), 400, 40
 EFFECT = {"coefficient_dynamics": 0.012, "test_time_regression": 0.0004, "matrix_mixer": -0.006}
 TUNING = Tuning(size="small", trials=8, steps=100, warmup_steps=(10, 40), batch_sizes=[8, 16])
 HOSTILE = "</script><script>alert('x')</script>"
@@ -92,7 +92,7 @@ def write_run(root: Path, framework: str, variant: str, size: str, seed: int, *,
             {
                 "step": steps,
                 "train_loss": train + numpy_stream(seed, variant).normal(0, 0.02, STEPS),
-                "held_out_loss": np.where((steps + 1) % 40 == 0, train, np.nan),
+                "held_out_loss": np.where((steps + 1) % EVERY == 0, train, np.nan),
                 "gradient_norm": 1.0,
                 "learning_rate": 5e-4,
             }

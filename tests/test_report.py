@@ -149,8 +149,10 @@ def test_hostile_text_is_shown_and_cannot_run(html: str) -> None:
 
 def test_every_edit_stands_with_its_worth_and_its_code(html: str) -> None:
     words = Page(html).words
-    assert words.count("Which edits matter") == len(FRAMEWORKS)
+    assert words.count("What its edits are worth") == len(FRAMEWORKS)
+    assert words.count("3: adds by_level") == len(FRAMEWORKS), "the ablation is told more than once"
     assert "3: adds by_level taken back: exactly 0" in words
+    assert re.search(r"2: changes queries taken back: −\.?0\.\d+, 95 % CI \[.+?\], Holm p [<.0-9 ]+, n = 4 ", words)
     assert "4: changes estimator taken back: not separable: it needs a penalty" in words
     assert "alert('x')" in words
 

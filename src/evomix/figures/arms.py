@@ -82,10 +82,9 @@ def _outcomes(axes: Axes, frame: pd.DataFrame, order: list[str]) -> None:
 def draw(results: Results, output: Path, framework: str) -> None:
     """Draw the fitness of all accepted candidates per arm, and below it how many were accepted, refused and failed."""
     arms, standard = by_arm(results, framework), reference(results, framework)
-    shown = [frame.assign(arm=arm) for arm, frame in arms.items()]
-    if not shown or standard is None:
+    if not arms or standard is None:
         return style.save(style.notice("No candidate has been evaluated."), output, pd.DataFrame())
-    frame = pd.concat(shown, ignore_index=True)
+    frame = pd.concat(arms.values(), ignore_index=True)
     fresh = {arm: _fresh(results, framework, arm) for arm in arms}
     figure = style.canvas(style.COLUMN, 1.75 + 0.65 * len(arms))
     upper, lower = figure.subplots(2, 1, height_ratios=[1.6, 1])

@@ -31,12 +31,12 @@ def _trajectory(frame: pd.DataFrame, start: float) -> pd.Series:
 def draw(results: Results, output: Path, framework: str) -> None:
     """Draw the fitness of every candidate against its number, best so far as a step line, failures as crosses below."""
     arms, standard = by_arm(results, framework), reference(results, framework)
-    shown = [frame.assign(arm=arm) for arm, frame in arms.items()]
-    if not shown or standard is None:
+    if not arms or standard is None:
         return style.save(style.notice("No candidate has been evaluated."), output, pd.DataFrame())
     figure = style.canvas(style.COLUMN, 2.7)
     axes = figure.subplots()
     _standard(axes, standard)
+    lost_label: str | None = "not accepted"
     for row, (arm, frame) in enumerate(arms.items()):
         colour, marker = style.ARM_COLOUR[arm], style.ARM_MARKER[arm]
         best = _trajectory(frame, standard.fitness)
@@ -44,9 +44,11 @@ def draw(results: Results, output: Path, framework: str) -> None:
         axes.step(steps, np.r_[standard.fitness, best], where="post", color=colour, label=f"{words(arm)}: best so far")
         axes.plot(frame["iteration"], frame["fitness"], marker, color=colour, markersize=3, alpha=0.75)
         lost = frame.loc[frame["fitness"].isna(), "iteration"]
-        label = "not accepted" if row == 0 else None
-        height = np.full(len(lost), 0.03 + 0.05 * row)
-        axes.plot(lost, height, "x", color=colour, markersize=3.5, transform=axes.get_xaxis_transform(), label=label)
+        if len(lost):
+            height = np.full(len(lost), 0.03 + 0.05 * row)
+            place = axes.get_xaxis_transform()
+            axes.plot(lost, height, "x", color=colour, markersize=3.5, transform=place, label=lost_label)
+            lost_label = None  # once in the legend
     low, high = axes.get_ylim()
     axes.set_ylim(low - (0.05 + 0.06 * len(arms)) * (high - low), high)
     axes.set_xlim(left=0)
@@ -54,4 +56,4 @@ def draw(results: Results, output: Path, framework: str) -> None:
     axes.set_xlabel("candidate")
     axes.set_ylabel(standard.fitness_label)
     style.legend_above(axes, 2)
-    style.save(figure, output, pd.concat(shown, ignore_index=True))
+    style.save(figure, output, pd.concat(arms.values(), ignore_index=True))

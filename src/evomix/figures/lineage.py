@@ -65,6 +65,8 @@ def _tree(axes: Axes, tree: pd.DataFrame, path: list[str], level: float) -> None
     }
     for label, (chosen, marker, colour, fill) in kinds.items():
         rows = tree[chosen]
+        if rows.empty:
+            continue
         axes.plot(
             rows["depth"], rows["lane"], marker, color=colour, fillstyle=fill, markersize=small, zorder=3, label=label,
             markerfacecolor="white" if fill == "none" else colour,
@@ -94,8 +96,9 @@ def draw(results: Results, output: Path, framework: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("edits from the seed")
         axes.margins(x=0.08)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(trees) == 1 else 4, columnspacing=1.2)
+    signs = {label: sign for axes in panels for sign, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    per_row = 2 if len(trees) == 1 else 4
+    figure.legend(list(signs.values()), list(signs), loc="outside lower center", ncols=per_row, columnspacing=1.2)
     columns = ["arm", "iteration", "id", "parent", "depth", "patch", "changes", "status", "check", "fitness"]
-    data = pd.concat([tree.assign(arm=arm) for arm, tree in trees.items()], ignore_index=True)
+    data = pd.concat(trees.values(), ignore_index=True)
     style.save(figure, output, data[columns])

@@ -49,8 +49,8 @@ def candidates(results: Results, framework: str, arm: str) -> pd.DataFrame:
 
 
 def by_arm(results: Results, framework: str) -> dict[str, pd.DataFrame]:
-    """Return the candidates of every arm that has any, the arm that yields `evolved` first."""
-    found = {arm: candidates(results, framework, arm) for arm in results.arms(framework)}
+    """Return the candidates of every arm that has any, with a column `arm`; the arm that yields `evolved` first."""
+    found = {arm: candidates(results, framework, arm).assign(arm=arm) for arm in results.arms(framework)}
     return {arm: frame for arm, frame in found.items() if not frame.empty}
 
 

@@ -20,7 +20,7 @@ SCALE = 1_000
 def draw(results: Results, output: Path, framework: str) -> None:
     """Draw −slope (nats per ln N) against mean paired gain (10⁻³ nats/token); guard line, noise ellipse, winner."""
     arms, standard = by_arm(results, framework), reference(results, framework)
-    shown = [frame.assign(arm=arm).dropna(subset=["slope", "gain"]) for arm, frame in arms.items()]
+    shown = [frame.dropna(subset=["slope", "gain"]) for frame in arms.values()]
     data = pd.concat(shown, ignore_index=True) if shown else pd.DataFrame()
     if data.empty or standard is None:
         return style.save(style.notice("No candidate has been trained at every size."), output, data)

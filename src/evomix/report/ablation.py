@@ -7,7 +7,7 @@ from typing import Any
 
 from evomix.figures.tree import Results
 from evomix.report.diff import Line, from_unified
-from evomix.report.formats import interval, show
+from evomix.report.formats import interval, is_null, show
 from evomix.report.table import Columns, Table, make
 
 
@@ -47,7 +47,9 @@ def _worth(edit: dict[str, Any]) -> str:
         if effect:
             zero = effect["mean"] == effect["low"] == effect["high"] == 0
             bounds = interval([effect["low"], effect["high"]])
-            said.append(f"{what}: exactly 0" if zero else f"{what}: {show(effect['mean'], 'gain')}, 95 % CI {bounds}")
+            p = "" if is_null(effect["holm_p"]) else f", Holm p {show(effect['holm_p'], 'p')}"
+            measured = f"{show(effect['mean'], 'gain')}, 95 % CI {bounds}{p}, n = {effect['n']}"
+            said.append(f"{what}: exactly 0" if zero else f"{what}: {measured}")
         if block and block["reason"]:
             said.append(f"{what}: {block['reason']}")
     return "; ".join(said)

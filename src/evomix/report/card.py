@@ -15,7 +15,7 @@ from evomix.artifacts import write_text
 from evomix.errors import UserError
 from evomix.figures.naming import words
 from evomix.figures.tree import Results
-from evomix.report.ablation import ablated
+from evomix.report.ablation import Edit, ablated
 from evomix.report.anatomy import EQUATIONS, changed_parts, choices_side_by_side, dissect
 from evomix.report.costs import measured_costs
 from evomix.report.diff import CONTEXT, evolvable, plain
@@ -51,7 +51,7 @@ class Card:
     same: bool
     evidence: Evidence
     ablation: str
-    edits: list[tuple[int, str, str]]
+    edits: list[Edit]
     failures: list[str]
     costs: list[tuple[str, str]]
     missing: list[str]
@@ -123,7 +123,7 @@ def make_card(results: Results, framework: str) -> Card | None:
         same=standard is not None and plain(standard) == plain(evolved),
         evidence=_evidence(results, framework, pair["evolved"]),
         ablation=sentence(ablation.summary) if ablation else "",
-        edits=[(edit.index, edit.title, edit.worth) for edit in ablation.edits] if ablation else [],
+        edits=ablation.edits if ablation else [],
         failures=[sentence(item) for item in said],
         costs=_costs(results, framework, pair["evolved"]),
         missing=missing,

@@ -11,12 +11,11 @@ from evomix.figures import catalogue
 from evomix.figures.naming import words
 from evomix.figures.search import ancestry, by_arm, winner
 from evomix.figures.tree import Results
-from evomix.report.ablation import Ablated, ablated
 from evomix.report.card import Card, make_card
 from evomix.report.diff import Line, difference, evolvable, highlight, plain
 from evomix.report.formats import sentence, show
 from evomix.report.table import Table
-from evomix.report.write_table import PER_FRAMEWORK, TABLES
+from evomix.report.write_table import FILES_ALONE, PER_FRAMEWORK, TABLES
 
 PENDING = "no verdict yet"
 LARGEST_DATA = 100_000
@@ -66,7 +65,6 @@ class FrameworkPage:
     edits: list[tuple[int, str, float]]
     difference: list[Line]
     code: list[Line]
-    ablation: Ablated | None
     tables: list[Table]
 
     @property
@@ -197,7 +195,6 @@ def framework_page(results: Results, framework: str, own: list[Table]) -> Framew
         edits=_edits(results, framework),
         difference=difference(*map(evolvable, (standard, evolved))) if standard and evolved else [],
         code=[Line("same", None, number, line) for number, line in enumerate(highlight(code), 1)] if code else [],
-        ablation=ablated(results, framework),
         tables=[table for table in (item.only(framework) for item in own) if len(table.rows)],
     )
 
@@ -259,7 +256,7 @@ def gather(results: Results) -> Study:
     """Read a results folder, finished or not, into everything the report shows."""
     frameworks = results.frameworks()
     section, policy = results.validation(), results.section("policy")
-    own = [collect(results) for collect in TABLES.values()]
+    own = [collect(results) for name, collect in TABLES.items() if name not in FILES_ALONE]
     every = catalogue.CATALOGUE + catalogue.ON_DEMAND
     figures = [drawing(results, entry, None) for entry in every if not entry.per_framework]
     return Study(

@@ -36,12 +36,14 @@ PER_FRAMEWORK = {
     "per_seed",
     "probes",
     "length_generalisation",
-    "ablation",
     "finalists",
     "candidates",
     "certificates",
 }
 """Tables that the report splits and shows inside each framework's section."""
+
+FILES_ALONE = {"ablation"}
+"""Tables that the report leaves out: a card says the same of every edit, beside its code."""
 
 
 def write(name: str, results: Path, output: Path) -> None:
