@@ -26,5 +26,5 @@ def copy_project(target: Path) -> Path:
         shutil.copy2(ROOT / name, target / name)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("workflow", "config", "src", "envs", "profiles"):
-        shutil.copytree(ROOT / name, target / name, ignore=ignored)
+        shutil.copytree(ROOT / name, target / name, ignore=ignored, dirs_exist_ok=True)
     return target
