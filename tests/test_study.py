@@ -41,8 +41,9 @@ HOSTILE = {  # framework → (part of its standard, what stands there instead)
 
 
 STEPS = {  # a training's spec holds the hyper-parameters themselves; the others are parts of a result or rest on none
-    "run_spec", "search_spec", "training", "trial", "tuning_design", "tuning_worker", "proposal", "gate", "certificate",
-    "edits", "evaluation", "tell", "finalists", "ablation_worker", "probe_runs", "probe_lengths", "rescoring",
+    "run_spec", "search_spec", "training", "trial", "deaths", "tuning_design", "tuning_worker", "proposal", "gate",
+    "certificate", "edits", "evaluation", "tell", "finalists", "ablation_worker", "probe_runs", "probe_lengths",
+    "rescoring",
 }  # fmt: skip
 RESULTS = {
     "tuning", "lineage", "selection", "horizon", "scaling", "validation", "comparison", "calibration", "ablation",
@@ -86,7 +87,8 @@ def test_policy_and_budget_of_the_tuning_stand_in_every_result(study: Path) -> N
     root, labelled = study / "results/test", set()
     for name, text in results_of(study).items():
         content = json.loads(text)
-        if name.startswith(("config/", "corpus/", "logs/", "probes/data/")) or content["schema"] in STEPS:
+        outside = name.startswith(("config/", "corpus/", "logs/", "probes/data/")) or "/population/" in name
+        if outside or content["schema"] in STEPS:
             continue
         block = content["provenance"]
         assert block["tuning_policy"] == "joint", name
