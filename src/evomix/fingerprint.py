@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import hashlib
 import json
 import os
@@ -64,12 +65,15 @@ def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Asyn
 
 
 def _write(value: Any, put: Callable[[str], None]) -> None:
-    """Put a syntax tree as text, without positions, and without what is None or empty: there Pythons differ."""
+    """Put a syntax tree as text, without positions, and without what is None or empty: there Pythons differ.
+
+    Whether a name is read or written (`ctx`) follows from where it stands, and is a third of all nodes.
+    """
     if isinstance(value, ast.AST):
         put(type(value).__name__)
         for name in value._fields:
             field = getattr(value, name, None)
-            if field is not None and field != []:
+            if field is not None and field != [] and name != "ctx":
                 put(name)
                 _write(field, put)
         put(")")
@@ -155,10 +159,14 @@ def parts(*modules: str) -> tuple[tuple[str, str], ...]:
     Names are sorted; those of modules begin with the package's name, those of resources are the phase's folder.
     """
     pending, seen = list(modules), set(modules)
-    while pending:
-        for name in _module(pending.pop())[1] - seen:
-            seen.add(name)
-            pending.append(name)
+    gc.disable()  # syntax trees hold no cycles, and looking for some is a good part of a cold start
+    try:
+        while pending:
+            for name in _module(pending.pop())[1] - seen:
+                seen.add(name)
+                pending.append(name)
+    finally:
+        gc.enable()
     _cache().save()
     phases = {name.partition(".")[2].partition(".")[0] for name in seen} & _RESOURCE_PACKAGES
     return (
