@@ -72,9 +72,10 @@ def check(profile: Path, preset: str) -> list[str]:
     for path in folder.glob("*.json"):
         path.unlink()
     command = [sys.executable, "-m", "snakemake", "check_cluster", "--profile", str(profile), "--retries", "0"]
-    command += ["--cores", "1"] if site.read_profile(profile).get("executor") in (None, "local") else []
+    executor = site.read_profile(profile).get("executor")
+    command += ["--cores", "1"] if executor in (None, "local") else []
     command += ["--configfile", f"config/presets/{preset}.yaml"] if preset != "paper" else []
-    status, said = _send(command)
+    status, said = _send(command, watch=executor == "slurm")
     wrong: list[str] = []
     for kind, what in KINDS.items():
         path = folder / f"{kind}.json"
@@ -88,17 +89,17 @@ def check(profile: Path, preset: str) -> list[str]:
     return wrong
 
 
-def _send(command: list[str]) -> tuple[int, str]:
+def _send(command: list[str], watch: bool) -> tuple[int, str]:
     """Run Snakemake; return its status and what it said, or else why jobs could not start.
 
-    A job that waits for what will not come is cancelled: the site would let it wait for ever.
+    With `watch`, a job that waits for what will not come is cancelled: SLURM would let it wait for ever.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         waited: dict[str, str] = {}
         while process.poll() is None:
             time.sleep(_PAUSE)
-            for job in queue.jobs_of(Path.cwd()):
+            for job in queue.jobs_of(Path.cwd()) if watch else ():
                 if job.hopeless and job.id not in waited:
                     waited[job.id] = f"job {job.id} ({job.name}) cannot start: {job.reason}"
                     subprocess.run(["scancel", job.id], capture_output=True, check=False)
