@@ -84,7 +84,7 @@ def test_train_many_gives_the_results_of_train(stats: Path, tmp_path: Path, capl
     specs = [make_spec(stats, seed=seed, learning_rate=1e-3 * (1 + seed)) for seed in range(RUNS)]
     with caplog.at_level(logging.INFO):
         many = train_many(specs, [tmp_path / f"many_{seed}" for seed in range(RUNS)])
-    assert f"{RUNS} runs stacked" in caplog.text
+    assert f"stacked: {RUNS} runs" in caplog.text
     for seed, spec in enumerate(specs):
         alone = engine.train(spec, tmp_path / f"alone_{seed}")
         ours = many[seed]

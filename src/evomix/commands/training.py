@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -170,18 +171,24 @@ def train(spec: Path) -> None:
 
 def train_worker(
     folders: list[Path],
-    stack: Annotated[bool, typer.Option(help="stack runs of one mechanism where that pays")] = True,
+    way: Annotated[Literal["any", "stacked", "alone"], typer.Option(help="how runs may be carried out")] = "any",
+    why: Annotated[str, typer.Option(help="why runs are trained alone, for timing.json")] = "each as alone",
     until: Annotated[int | None, typer.Option("--until", help="step at which to pause")] = None,
 ) -> None:
-    """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox."""
+    """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox.
+
+    Of several runs, those that are not worth stacking stay untrained with --way stacked, and the last line says why.
+    """
     from evomix.training import engine, ensemble
 
     runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
-    if until is None and stack:
-        ensemble.train_many(runs, folders)
-        return
-    for spec, folder in zip(runs, folders, strict=True):
-        if until is None:
-            engine.train(spec, folder)
-        else:
+    if until is not None:
+        for spec, folder in zip(runs, folders, strict=True):
             engine.train_until(spec, folder, until)
+    elif way == "stacked":
+        print(ensemble.train_stacked(runs, folders), file=sys.stderr)
+    elif way == "alone":
+        for spec, folder in zip(runs, folders, strict=True):
+            engine.train(spec, folder, why)
+    else:
+        ensemble.train_many(runs, folders)

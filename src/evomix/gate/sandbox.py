@@ -164,9 +164,13 @@ def _open_modes(scratch: Path) -> None:
     for folder, _, names in os.walk(scratch):
         for name in names:
             path = os.path.join(folder, name)
-            state = os.lstat(path)
+            try:
+                state = os.lstat(path)
+            except FileNotFoundError:  # another sandbox at work beside this one has renamed it
+                continue
             if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and stat.S_IMODE(state.st_mode) == 0o600:
-                os.chmod(path, 0o666 & ~umask)
+                with contextlib.suppress(FileNotFoundError):
+                    os.chmod(path, 0o666 & ~umask)
 
 
 def _terminal() -> tuple[int, int]:

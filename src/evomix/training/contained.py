@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evomix.gate import sandbox
 from evomix.specs import RunSpec, write_spec
 from evomix.training.finished import finished_summary, held_out_at
+from evomix.training.groups import processes, unlike
 from evomix.training.preemption import EXIT_CODE
+from evomix.training.side_by_side import side_by_side
 
 _START_SECONDS = 120.0
 
@@ -34,18 +37,29 @@ def train_contained(spec: RunSpec, folder: Path) -> dict[str, Any]:
 
 
 def train_all_contained(runs: Sequence[tuple[RunSpec, Path]], *, stack: bool = True) -> list[dict[str, Any]]:
-    """Train runs in one sandboxed process (starting one costs seconds) and return their summaries.
+    """Train runs, in one sandboxed process unless the job has several threads, and return their summaries.
 
     Runs of one mechanism may be stacked, which rounds differently; without `stack` every run is computed as it would
-    be alone. Raises RunError when any of them fails; those that finished before it are kept.
+    be alone. A job of k threads trains k runs that are not stacked at a time, to the same bytes. Raises RunError when
+    any of them fails; those that finished before it are kept.
     """
-    pending = [(spec, folder) for spec, folder in runs if finished_summary(spec, folder) is None]
-    if pending:
-        _train(pending, stack)
+    count = processes(len(_pending(runs)))
+    if count > 1:
+        why = unlike([spec for spec, _ in runs]) if stack else "each as alone"
+        why = why or _train(runs, ["--way", "stacked"])
+        pending = _pending(runs)
+        ways = ["--way", "alone", "--why", f"one of {count} processes: {why}"]
+        side_by_side([partial(_train, share, ways) for index in range(count) if (share := pending[index::count])])
+    elif _pending(runs):
+        _train(runs, [] if stack else ["--way", "alone"])
     summaries = [finished_summary(spec, folder) for spec, folder in runs]
     if None in summaries:
         raise RunError("the run ended without a summary")
     return [summary for summary in summaries if summary is not None]
+
+
+def _pending(runs: Sequence[tuple[RunSpec, Path]]) -> list[tuple[RunSpec, Path]]:
+    return [(spec, folder) for spec, folder in runs if finished_summary(spec, folder) is None]
 
 
 def train_contained_until(spec: RunSpec, folder: Path, step: int) -> float | None:
@@ -55,7 +69,7 @@ def train_contained_until(spec: RunSpec, folder: Path, step: int) -> float | Non
     """
     loss = held_out_at(spec, folder, step)
     if loss is None and finished_summary(spec, folder) is None:
-        _train([(spec, folder)], until=step)
+        _train([(spec, folder)], ["--until", str(step)])
         loss = held_out_at(spec, folder, step)
         if loss is None and finished_summary(spec, folder) is None:
             raise RunError("the run neither paused nor ended")
@@ -71,9 +85,9 @@ def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     ]
 
 
-def _train(runs: Sequence[tuple[RunSpec, Path]], stack: bool = True, until: int | None = None) -> None:
-    options = [*([] if stack else ["--no-stack"]), *([] if until is None else ["--until", str(until)])]
-    for spec, folder in runs:
+def _train(runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = ()) -> str:
+    """Train runs in one sandboxed process; return the last line that it said."""
+    for spec, folder in _pending(runs):
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)
     first = runs[0][0]
@@ -91,6 +105,7 @@ def _train(runs: Sequence[tuple[RunSpec, Path]], stack: bool = True, until: int 
         sys.exit(EXIT_CODE)
     if result.stopped is not None and not result.stopped.startswith("signal"):
         raise RunError(f"the sandbox stopped the run: over its limit of {result.stopped}")
+    said = ["", *result.stderr.decode(errors="replace").strip().splitlines()][-1]
     if result.returncode:
-        lines = result.stderr.decode(errors="replace").strip().splitlines()
-        raise RunError(lines[-1] if lines else f"the run ended with status {result.returncode}")
+        raise RunError(said or f"the run ended with status {result.returncode}")
+    return said

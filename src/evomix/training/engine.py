@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 BLOCK = 50
 """Steps whose losses stay on the device before they are looked at: a diverged run ends within this many steps."""
 
+ALONE = "one run"
+"""Why a run that nothing was asked for with is not stacked."""
+
 MANY_DISPATCHES = 5_000
 """Operations per step above which a mechanism wastes a GPU on launches."""
 
@@ -65,16 +68,26 @@ class Session:
     """Runs in progress that one stepper moves in step, with one checkpoint in the first run's folder."""
 
     def __init__(
-        self, books: list[Book], stepper: Stepper, batches: list[Batches], kind: str, dispatches: int, began: float
+        self,
+        books: list[Book],
+        stepper: Stepper,
+        batches: list[Batches],
+        kind: str,
+        dispatches: int,
+        began: float,
+        why: str,
     ) -> None:
-        """Take the parts of a group of runs and resume from its checkpoint; `kind` names the way of computing."""
+        """Take the parts of a group of runs and resume from its checkpoint.
+
+        `kind` names the way of computing, `why` says how it was chosen.
+        """
         self.books, self.stepper, self.batches = books, stepper, batches
         self.execution = books[0].spec.execution
         self.every = books[0].spec.measurement.every
         self.steps = books[0].spec.optimisation.steps
         self.checkpoints = books[0].folder / "checkpoint"
         self.identity = identity([book.spec for book in books], kind)
-        self.dispatches = dispatches
+        self.dispatches, self.why = dispatches, why
         self.began, self.seconds, self.sessions = began, 0.0, 1
         self.finished = 0
         self._resume()
@@ -186,6 +199,7 @@ class Session:
             "sessions": self.sessions,
             "runs": len(self.books),
             "tier": self.stepper.tier,
+            "why": self.why,
             "peak_memory_bytes": peak,
             "dispatches_per_step": self.dispatches,
             "device": device.type,
@@ -220,18 +234,18 @@ def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
     return trainer, batches, dispatches
 
 
-def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
+def train(spec: RunSpec, folder: Path, why: str = ALONE) -> dict[str, Any]:
     """Train one run into `folder` and return its summary; executes the mechanism's file.
 
     Writes curve.parquet, model.safetensors, timing.json and, last, summary.json. Resumes from folder/checkpoint/;
     returns at once when the same code has finished the same spec there. Raises UserError for inputs that do not fit,
-    and ends the process through Preempted on SIGTERM.
+    and ends the process through Preempted on SIGTERM. `why` goes to timing.json: why the run is not stacked.
     """
     done = finished_summary(spec, folder)
     if done is not None:
         checkpoint.clear(Path(folder) / "checkpoint")
         return done
-    _train_alone(spec, folder)
+    _train_alone(spec, folder, why)
     return read_json(Path(folder) / "summary.json", "training")
 
 
@@ -241,12 +255,12 @@ def train_until(spec: RunSpec, folder: Path, step: int) -> None:
     `train` goes on from there to the same bytes as without a pause. A run that diverges on the way is finished.
     """
     if finished_summary(spec, folder) is None and held_out_at(spec, folder, step) is None:
-        _train_alone(spec, folder, step)
+        _train_alone(spec, folder, ALONE, step)
 
 
-def _train_alone(spec: RunSpec, folder: Path, until: int | None = None) -> None:
+def _train_alone(spec: RunSpec, folder: Path, why: str, until: int | None = None) -> None:
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         trainer, batches, dispatches = prepare(spec)
         stepper = capture(trainer, [batches.read(step) for step in range(2)])
-        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began).train(stop, until)
+        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began, why).train(stop, until)

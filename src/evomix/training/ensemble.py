@@ -34,15 +34,13 @@ from evomix.training.device import send
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
 from evomix.training.graph import capture
+from evomix.training.groups import FEWEST_RUNS, unlike
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
 from evomix.training.preemption import watch_termination
 from evomix.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-FEWEST_RUNS = 4
-"""Runs below which stacking costs more than it saves."""
 
 FLOPS_PER_LAUNCH = {"cpu": 4e5, "cuda": 1e9}
 """Training FLOPs per operation above which a step is arithmetic, not launches. On a CPU ten stacked runs gain 2.5 at
@@ -165,14 +163,6 @@ class Stack:
         torch.set_rng_state(state["generator.global"])
 
 
-def shared(spec: RunSpec) -> dict[str, Any]:
-    """Return what runs must have in common to be stacked: all but seed, schedule and weight decay."""
-    content = spec.model_dump(exclude={"seed", "variant", "size"})
-    for free in ("learning_rate", "warmup_steps", "weight_decay", "clip"):
-        del content["optimisation"][free]
-    return content
-
-
 def pays(runs: int, flops_per_step: float, dispatches: int, device: str) -> bool:
     """Return whether stacking is expected to pay: enough runs, and steps made of launches rather than arithmetic."""
     return runs >= FEWEST_RUNS and flops_per_step / dispatches < FLOPS_PER_LAUNCH[device]
@@ -206,13 +196,17 @@ def train_many(specs: list[RunSpec], folders: list[Path]) -> list[dict[str, Any]
     Same results as `train` of each up to rounding. Finished runs are kept, an interrupted group resumes. Raises as
     `train` does.
     """
+    why = train_stacked(specs, folders)
+    return [train(spec, folder, why) for spec, folder in zip(specs, folders, strict=True)]
+
+
+def train_stacked(specs: list[RunSpec], folders: list[Path]) -> str:
+    """Train runs into their folders as one stack if that pays and is exact; return why, or why not."""
     runs = [(spec, Path(folder)) for spec, folder in zip(specs, folders, strict=True)]
     pending = [run for run in runs if finished_summary(*run) is None]
     # A group killed while it wrote its results is finished as that group: fewer runs would round differently.
     group = runs if pending and _was_stacked(runs) else pending
-    if len(group) >= FEWEST_RUNS and all(shared(spec) == shared(group[0][0]) for spec, _ in group):
-        _train_stacked(group)
-    return [train(spec, folder) for spec, folder in zip(specs, folders, strict=True)]
+    return unlike([spec for spec, _ in group]) or _train_stacked(group)
 
 
 def _captured_alone(trainer: Trainer, batches: Batches) -> bool:
@@ -231,8 +225,8 @@ def _was_stacked(runs: list[tuple[RunSpec, Path]]) -> bool:
     return stored is not None and stored[1]["identity"] == identity([spec for spec, _ in runs], _kind(len(runs)))
 
 
-def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
-    """Train all runs as one stack, or return without a trace when that does not pay or is not exact."""
+def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> str:
+    """Train all runs as one stack, or return why without a trace when that does not pay or is not exact."""
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         trainer, batches, dispatches = prepare(runs[0][0])
@@ -240,15 +234,16 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         optimisation = runs[0][0].optimisation
         tokens = optimisation.batch_size * runs[0][0].architecture.sequence_length
         flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
+        why = f"{len(runs)} runs of {flops / dispatches:.1e} FLOPs per operation"
         if not pays(len(runs), flops, dispatches, trainer.device.type):
-            logger.info("%d runs one after another: %.1e FLOPs per operation", len(runs), flops / dispatches)
-            return
+            logger.info("runs go one after another: %s", why)
+            return why
         prepared = [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])]
         reason = probe([item[0] for item in prepared], [item[1] for item in prepared])
         if reason is not None:
             logger.warning("%s: %s; its runs go one after another", path, reason)
-            return
-        logger.info("%d runs stacked: %.1e FLOPs per operation", len(runs), flops / dispatches)
+            return reason
+        logger.info("stacked: %s", why)
         fresh = [prepare(spec)[:2] for spec, _ in runs]
         stack = Stack([item[0] for item in fresh])
         books = [Book(spec, folder) for spec, folder in runs]
@@ -256,5 +251,6 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> None:
         stepper = capture(stack, [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)])
         if stepper is stack and _captured_alone(trainer, batches):
             logger.warning("%s: runs alone can be captured, their stack cannot; they go one after another", path)
-            return
-        Session(books, stepper, feeds, _kind(len(runs)), dispatches, began).train(stop)
+            return "runs alone can be captured, their stack cannot"
+        Session(books, stepper, feeds, _kind(len(runs)), dispatches, began, why).train(stop)
+        return why

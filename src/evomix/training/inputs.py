@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,19 +17,16 @@ from evomix.mechanisms import library
 from evomix.mechanisms.contract import Mechanism
 from evomix.specs import RunSpec
 from evomix.training.device import send
+from evomix.training.groups import threads_of_a_run
 
 logger = logging.getLogger(__name__)
 
-THREADS_VARIABLE = "EVOMIX_THREADS"
-
 
 def use_threads() -> int:
-    """Set torch's CPU threads from EVOMIX_THREADS (default 1: tiny models gain nothing, and jobs share cores)."""
-    text = os.environ.get(THREADS_VARIABLE, "1")
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"environment variable {THREADS_VARIABLE} is {text!r}; give a number of threads, 1 or more")
-    torch.set_num_threads(int(text))
-    return int(text)
+    """Give torch the CPU threads of one training."""
+    threads = threads_of_a_run()
+    torch.set_num_threads(threads)
+    return threads
 
 
 def load_mechanism(spec: RunSpec) -> type[Mechanism]:
