@@ -74,6 +74,26 @@ def test_three_known_effects_get_the_three_verdicts(tmp_path):
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(("noise", "small"), [(0.0001, False), (0.02, True)])
+def test_a_curve_subset_too_small_for_the_seeds_is_named(tmp_path, noise, small):
+    """Its noise is what it adds beyond a shift common to all runs (here 0.3), against the seeds' standard deviation."""
+    paths = write_study(tmp_path, noisy_loss({FIRST: 0.03}), list(range(42, 52)), [FIRST])
+    for path in paths:
+        summary = json.loads(path.read_text())
+        sign = 1 if summary["seed"] % 2 else -1
+        summary["subset"] = {"rows": 64, "loss": summary["loss"] + 0.3 + sign * noise}
+        path.write_text(json.dumps(summary))
+    settings = Validation(size="1M", seeds=list(range(42, 52)))
+    validation.validate(settings, [FIRST], paths, {}, tmp_path / "validation")
+    result = read_json(tmp_path / "validation" / f"{FIRST}.json", "validation")
+    measured = result["subset"]["standard"]
+    losses = np.array([row["standard"] for row in result["per_seed"]])
+    assert measured["noise"] == pytest.approx(noise * np.sqrt(10 / 9))
+    assert measured["seed_sd"] == pytest.approx(losses.std(ddof=1))
+    assert measured["share"] == pytest.approx(measured["noise"] / measured["seed_sd"])
+    assert any("curves of the standard variant: their 64 held-out rows" in item for item in result["warnings"]) is small
+
+
 def test_comparison_finds_the_framework_that_differs(tmp_path):
     run(tmp_path, noisy_loss({FIRST: 0.03}))
     result = read_json(tmp_path / "comparison.json", "comparison")

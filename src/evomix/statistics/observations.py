@@ -21,7 +21,10 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Observation:
-    """One training: losses in nats per token and bits per byte, both NaN when it diverged; `steps` that it finished."""
+    """One training: losses in nats per token and bits per byte, both NaN when it diverged; `steps` that it finished.
+
+    `subset` holds the rows of the curve's subset and the final loss on them.
+    """
 
     framework: str
     variant: str
@@ -34,6 +37,7 @@ class Observation:
     total_parameters: int
     flops_per_token: float
     steps: int
+    subset: tuple[int, float] | None = None
 
 
 def observation(summary: dict[str, Any], where: str) -> Observation:
@@ -49,7 +53,7 @@ def observation(summary: dict[str, Any], where: str) -> Observation:
 
 def _observation(summary: dict[str, Any]) -> Observation:
     finished = summary["status"] == "finished" and summary["loss"] is not None and math.isfinite(summary["loss"])
-    bits = summary["bits_per_byte"]
+    bits, subset = summary["bits_per_byte"], summary.get("subset")
     return Observation(
         framework=summary["framework"],
         variant=summary["variant"],
@@ -62,6 +66,7 @@ def _observation(summary: dict[str, Any]) -> Observation:
         total_parameters=int(summary["parameters"]["total"]),
         flops_per_token=float(summary["flops_per_token"]),
         steps=int(summary["steps"]),
+        subset=(int(subset["rows"]), float(subset["loss"])) if finished and subset else None,
     )
 
 

@@ -18,6 +18,7 @@ from evomix.statistics.observations import Observation, bits, distrust, losses, 
 from evomix.statistics.paired import paired_t
 from evomix.statistics.paired_study import DIVERGED_RULE, Pairs, analyse
 from evomix.statistics.registration import registration
+from evomix.statistics.subset import LARGEST_SHARE, subset_noise, too_small
 from evomix.statistics.winners_curse import optimism
 
 ARMS = ("standard", "evolved")
@@ -64,6 +65,13 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
         found.append("the difference is real but lies within the equivalence margin: too small to matter")
     if result["diverged"]["standard"] or result["diverged"]["evolved"]:
         found.append(DIVERGED_RULE)
+    for arm, noise in result["subset"].items():
+        if too_small(noise):
+            found.append(
+                f"curves of the {arm} variant: their {noise['rows']} held-out rows add {noise['noise']:.2g} nats to a "
+                f"point, {noise['share']:.2g} of the seeds' standard deviation and more than {LARGEST_SHARE:g} of it; "
+                "final losses are on the whole shard and are not touched by this"
+            )
     return found + ([] if scaling is None else scaling["warnings"])
 
 
@@ -171,6 +179,7 @@ def validate(
             "per_seed": _per_seed(validation.seeds, arms),
             "bits_per_byte": {"mean": test.mean, "ci": [test.low, test.high]},
             "costs": _costs(arms),
+            "subset": {arm: subset_noise(items) for arm, items in arms.items()},
             "tuning": tuned[framework],
             "protocol": registration(
                 validation, budget=tuning_budget, steps=max(item.steps for arm in arms.values() for item in arm)

@@ -100,6 +100,7 @@ class Book:
             "shard": spec.measurement.shard,
             "steps": record.finished,
             "loss_at_start": record.loss_at_start,
+            "subset": None if record.diverged else {"rows": len(self.exam.subset), "loss": record.evaluations[-1][1]},
             "steps_to_90": None if record.diverged else record.steps_to(0.9),
             "spikes": record.spikes,
             "largest_gradient_norm": record.largest_gradient_norm,

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 class Exam(Protocol):
     """Measures a model on one held-out shard."""
 
+    subset: npt.NDArray[np.int64]
+    """The rows of the curve's points."""
+
     def point(self, model: Transformer, step: int) -> float:
         """Return the mean loss on the curve's fixed subset (nats per target) after `step` steps."""
 
