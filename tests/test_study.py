@@ -1,6 +1,7 @@
 """The smallest whole study, for real: every phase, hostile candidates, a second run, and SIGKILL in the middle.
 
-Slow: each study is some 180 jobs.
+Slow: each study is some 180 jobs. The long tests come first: a pytest worker with two tests left already takes the
+next file, which would then wait for them.
 """
 
 from __future__ import annotations
@@ -73,39 +74,6 @@ def read(project: Path, name: str) -> dict[str, object]:
     return json.loads((project / "results/test" / name).read_text())  # type: ignore[no-any-return]
 
 
-def test_every_phase_leaves_its_results(study: Path) -> None:
-    assert (study / "results/test/report.html").stat().st_size > 10_000
-    for framework in FRAMEWORKS:
-        validation = read(study, f"validation/{framework}.json")
-        assert validation["verdict"]["word"] in {"better", "worse", "equivalent", "inconclusive"}  # type: ignore[index]
-        assert read(study, f"evolution/{framework}/random/selection.json")["found"] in (True, False)
-        assert (study / f"results/test/mechanisms/{framework}/evolved.py").is_file()
-
-
-def test_policy_and_budget_of_the_tuning_stand_in_every_result(study: Path) -> None:
-    """Every JSON that is not a step on the way to a result says by what tuning its hyper-parameters came."""
-    root, labelled = study / "results/test", set()
-    for name, text in results_of(study).items():
-        content = json.loads(text)
-        outside = name.startswith(("config/", "corpus/", "logs/", "probes/data/")) or "/population/" in name
-        if outside or content["schema"] in STEPS:
-            continue
-        block = content["provenance"]
-        assert block["tuning_policy"] == "joint", name
-        assert block["tuning_budget"]["trials"] == 4, name
-        labelled.add(content["schema"])
-    assert labelled >= RESULTS, root
-
-
-def test_a_second_run_does_nothing(study: Path) -> None:
-    assert planned(study) == {}
-
-
-def test_the_report_of_snakemake_is_one_file(study: Path) -> None:
-    snakemake(study, "all", "--report", "report.html")
-    assert "<html" in (study / "report.html").read_text()[:2000]
-
-
 def test_sigkill_anywhere_ends_in_the_same_bytes(study: Path, tmp_path: Path) -> None:
     """Kill the whole process tree several times; the finished results equal those of the undisturbed study."""
     project = copy_project(tmp_path / "evomix")
@@ -158,3 +126,36 @@ def test_hostile_candidates_are_refused_and_the_study_goes_on(study: Path, tmp_p
         assert evaluation["reason"]
         assert not evaluation["losses"]
     assert (project / "results/test/report.html").is_file()
+
+
+def test_every_phase_leaves_its_results(study: Path) -> None:
+    assert (study / "results/test/report.html").stat().st_size > 10_000
+    for framework in FRAMEWORKS:
+        validation = read(study, f"validation/{framework}.json")
+        assert validation["verdict"]["word"] in {"better", "worse", "equivalent", "inconclusive"}  # type: ignore[index]
+        assert read(study, f"evolution/{framework}/random/selection.json")["found"] in (True, False)
+        assert (study / f"results/test/mechanisms/{framework}/evolved.py").is_file()
+
+
+def test_policy_and_budget_of_the_tuning_stand_in_every_result(study: Path) -> None:
+    """Every JSON that is not a step on the way to a result says by what tuning its hyper-parameters came."""
+    root, labelled = study / "results/test", set()
+    for name, text in results_of(study).items():
+        content = json.loads(text)
+        outside = name.startswith(("config/", "corpus/", "logs/", "probes/data/")) or "/population/" in name
+        if outside or content["schema"] in STEPS:
+            continue
+        block = content["provenance"]
+        assert block["tuning_policy"] == "joint", name
+        assert block["tuning_budget"]["trials"] == 4, name
+        labelled.add(content["schema"])
+    assert labelled >= RESULTS, root
+
+
+def test_a_second_run_does_nothing(study: Path) -> None:
+    assert planned(study) == {}
+
+
+def test_the_report_of_snakemake_is_one_file(study: Path) -> None:
+    snakemake(study, "all", "--report", "report.html")
+    assert "<html" in (study / "report.html").read_text()[:2000]

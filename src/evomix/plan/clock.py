@@ -1,6 +1,6 @@
 """How long a step takes before any was run: operations, traffic and launches over what a machine can do.
 
-    seconds = FLOPs / (peak · share) + bytes / bandwidth + operations · latency
+    seconds = FLOPs / (peak · share · d / (d + half width)) + bytes / bandwidth + operations · latency
 
 The three terms add, as if nothing overlapped. A step costs three forward passes (backward twice the forward). FLOPs
 are the standard's, counted as model.flops and the framework's softmax member count them: 24 d² + 4 T d + 5 T h per
@@ -31,6 +31,8 @@ class Machine:
     latency: float
     bytes_per_number: int
     start: float
+    half_width: int
+    """Model width d at which products of matrices reach half the share: narrow ones starve the arithmetic."""
     head_chunk: int
     """Logits alive at once, as in evomix.training.head, which would import torch."""
     source: str
@@ -40,22 +42,23 @@ class Machine:
         """The numbers in words."""
         memory = f"{self.bandwidth / 1e12:g} TB/s" if self.bandwidth > 5e11 else f"{self.bandwidth / 1e9:g} GB/s"
         rate = f"{self.flops / 1e12:g} TFLOP/s" if self.flops > 1e12 else f"{self.flops / 1e9:g} GFLOP/s"
+        reached = f"d / (d + {self.half_width}) at width d" if self.half_width else f"{self.share:.0%}"
         return (
-            f"{self.name}: {rate}, of which {self.share:.0%} are reached, {memory}, {self.latency * 1e6:g} µs per "
+            f"{self.name}: {rate}, of which {reached} are reached, {memory}, {self.latency * 1e6:g} µs per "
             f"operation, {self.start:g} s to start a job that trains ({self.source})"
         )
 
 
 GPU = Machine(
-    "one H100 or H200 in bfloat16", 790e12, 0.4, 4.3e12, 2.5e-6, 2, 15.0, 2**25,
+    "one H100 or H200 in bfloat16", 790e12, 0.4, 4.3e12, 2.5e-6, 2, 15.0, 0, 2**25,
     "peak and bandwidth measured on an H200; share and latency assumed for whole-step graphs, not measured",
 )  # fmt: skip
 CPU = Machine(
-    "one CPU core in float32", 43e9, 1.0, 2e11, 9e-6, 4, 3.0, 2**21,
-    "rate and latency fitted to 132 trainings of the demo, half of them within 20 %; bandwidth of a cache assumed",
+    "one CPU core in float32", 400e9, 1.0, 2e11, 5e-6, 4, 3.0, 324, 2**21,
+    "rates and latency fitted to CPU-seconds of single steps from width 16 to 96; bandwidth of a cache assumed",
 )  # fmt: skip
-JOB_SECONDS = 1.5
-"""CPU time to start and end a job that trains nothing."""
+JOB_SECONDS = 1.9
+"""CPU time of a job that trains nothing: what a whole demo took (766 s), less its trainings, over 211 such jobs."""
 
 
 def machine(config: Config) -> Machine:
@@ -73,7 +76,8 @@ def forward_flops(shell: Architecture) -> float:
 def step_terms(shell: Architecture, batch: float, device: Machine) -> tuple[float, float, float]:
     """Return the seconds of one step that arithmetic, traffic and launches take."""
     rows, vocabulary = batch * shell.sequence_length, shell.vocabulary
-    arithmetic = 3 * rows * forward_flops(shell) / (device.flops * device.share)
+    reached = device.flops * device.share * shell.width / (shell.width + device.half_width)
+    arithmetic = 3 * rows * forward_flops(shell) / reached
     numbers = 3 * shell.layers * (40 * shell.width + 6 * shell.heads * shell.sequence_length) + 6 * vocabulary
     parameters = non_embedding_parameters(shell.width, shell.layers) + embedding_parameters(shell.width, vocabulary)
     traffic = (rows * numbers * device.bytes_per_number + 36 * parameters) / device.bandwidth
