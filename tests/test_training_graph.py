@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import ROOT
 from evomix.corpus.tokens import TokenRows
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
@@ -82,3 +85,13 @@ def test_captured_steps_equal_eager_ones(tokens: list[torch.Tensor]) -> None:
     model = Transformer(architecture(), library.load(library.standard("matrix_mixer")), 1).cuda()
     trainer = Trainer(model, optimisation, execution, 1)
     assert capture(trainer, [batch.cuda() for batch in tokens]) is not trainer
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_a_gpu_is_ready() -> None:
+    """Its rehearsal on a CPU goes through every size to the last line."""
+    command = [sys.executable, "gpu.py", "--device", "cpu", "--tiny", "--steps", "2", "--runs", "2"]
+    done = subprocess.run(command, cwd=ROOT / "tests/benchmarks", capture_output=True, text=True, check=True)
+    assert done.stdout.count("(eager)") == 4 + 1
+    assert done.stdout.count("(stacked, eager)") == 4
+    assert done.stdout.splitlines()[-1].startswith("deterministic at ")

@@ -24,7 +24,6 @@ from evomix.config import load_config
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
 from evomix.plan import clock
-from evomix.settings import Size
 from evomix.specs import Architecture, Execution, Optimisation
 from evomix.training.device import open_device
 from evomix.training.ensemble import Stack
@@ -94,14 +93,13 @@ class Case:
         stepper = capture(Stack([self.trainer(seed) for seed in range(self.runs)]), list(self.tokens))
         return self.minutes(stepper.step, self.tokens, steps) / self.runs, stepper.tier
 
-    def row(self, name: str, size: Size, steps: int) -> str:
+    def row(self, name: str, steps: int) -> str:
         """Return one row of the table."""
         eager = self.minutes(self.trainer(1).step, self.tokens[:, 0], max(1, steps // 10))
         alone, tier = self.captured(steps)
         together, stacked_tier = self.stacked(max(1, steps // self.runs))
         plain = self.plain()
-        shell = self.architecture
-        terms = clock.step_terms(size, shell.vocabulary, shell.sequence_length, self.batch, clock.GPU)
+        terms = clock.step_terms(self.architecture, self.batch, clock.GPU)
         least = max(terms[0] * clock.GPU.share, terms[1]) * 1e5 / 60
         return (
             f"| {name} | {plain:.1f} | {eager:.1f} | {alone:.2f} ({tier}) | {together:.2f} ({stacked_tier}) | "
@@ -139,7 +137,7 @@ def main() -> None:
         for name, size in sizes.items()
     }
     for name, shell in shells.items():
-        print(Case(shell, batch, arguments.runs, device).row(name, sizes[name], arguments.steps), flush=True)
+        print(Case(shell, batch, arguments.runs, device).row(name, arguments.steps), flush=True)
     first = next(iter(shells))
     free = Case(shells[first], batch, arguments.runs, device).captured(arguments.steps)[0]
     exact, tier = Case(shells[first], batch, arguments.runs, open_device(arguments.device, True)).captured(
