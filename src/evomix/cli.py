@@ -72,6 +72,8 @@ for command in (
 ):
     app.command()(command)
 app.command(hidden=True)(training.train_worker)
+app.command(hidden=True)(training.trace_worker)
+app.command(hidden=True)(training.compile_worker)
 app.command(hidden=True)(cluster.probe_node)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from evomix import settings, specs
+from evomix.artifacts import read_text
 from evomix.commands.options import (
     Best,
     FrameworkName,
@@ -174,6 +175,8 @@ def train_worker(
     way: Annotated[Literal["any", "stacked", "alone"], typer.Option(help="how runs may be carried out")] = "any",
     why: Annotated[str, typer.Option(help="why runs are trained alone, for timing.json")] = "each as alone",
     until: Annotated[int | None, typer.Option("--until", help="step at which to pause")] = None,
+    compiled: Annotated[Path | None, typer.Option("--compiled", help="folder of the compiled step")] = None,
+    origin: Annotated[str, typer.Option("--origin", help="what became of compiling, for timing.json")] = "",
 ) -> None:
     """Train the runs whose spec.json stands in FOLDERS in this very process: what `train` runs inside the sandbox.
 
@@ -186,9 +189,24 @@ def train_worker(
         for spec, folder in zip(runs, folders, strict=True):
             engine.train_until(spec, folder, until)
     elif way == "stacked":
-        print(ensemble.train_stacked(runs, folders), file=sys.stderr)
+        print(ensemble.train_stacked(runs, folders, compiled, origin), file=sys.stderr)
     elif way == "alone":
         for spec, folder in zip(runs, folders, strict=True):
             engine.train(spec, folder, why)
     else:
-        ensemble.train_many(runs, folders)
+        ensemble.train_many(runs, folders, compiled, origin)
+
+
+def trace_worker(output: Path, folders: list[Path]) -> None:
+    """Write the traced step of the stacked runs in FOLDERS to the folder OUTPUT: runs inside the sandbox."""
+    from evomix.training import ensemble
+
+    runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
+    ensemble.trace_many(runs, folders, output)
+
+
+def compile_worker(graph: Path, output: Path, compiler: Annotated[str, typer.Option("--compiler")]) -> None:
+    """Compile the traced step GRAPH into the library OUTPUT: runs in a confined process that meets no candidate."""
+    from evomix.training import compiling
+
+    compiling.compile_graph(read_text(graph), output, compiler)

@@ -21,8 +21,8 @@ from typing import Any
 
 _PDEATHSIG, _NO_NEW_PRIVS = 1, 38
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_WRITE, _READ, _READ_DIR, _TRUNCATE, _IOCTL = 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
-_FILE_RIGHTS = 1 | _WRITE | _READ | _TRUNCATE | _IOCTL
+_EXECUTE, _WRITE, _READ, _READ_DIR, _TRUNCATE, _IOCTL = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_FILE_RIGHTS = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
 _FOLDER_RIGHTS = _WRITE | _READ | _READ_DIR | _TRUNCATE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 13
 """Read, write, truncate, rename, remove and make files and folders; never execute, links, devices, sockets or pipes."""
 
@@ -110,8 +110,11 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def restrict_files(readable: list[str], writable: list[str], gpu: bool) -> str:
-    """Landlock: see the interpreter, packages and `readable`, write beneath `writable`; no TCP, no signals out."""
+def restrict_files(readable: list[str], writable: list[str], programs: list[str], gpu: bool) -> str:
+    """Landlock: see the interpreter, packages and `readable`, write beneath `writable`, start what is in `programs`.
+
+    No TCP, no signals out.
+    """
     abi = _call(_LANDLOCK_CREATE, None, 0, 1)
     handled = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
     attributes = (ctypes.c_uint64 * 3)(handled, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
@@ -122,6 +125,8 @@ def restrict_files(readable: list[str], writable: list[str], gpu: bool) -> str:
         _allow(ruleset, path, (_READ | _READ_DIR) & handled)
     for path in writable:
         _allow(ruleset, path, _FOLDER_RIGHTS & handled)
+    for path in programs:
+        _allow(ruleset, path, (_EXECUTE | _READ | _READ_DIR) & handled)
     _allow(ruleset, "/dev/null", (_READ | _WRITE) & handled)
     if gpu:
         for path in _GPU_SYSTEM:
@@ -143,7 +148,7 @@ def confine(policy: dict[str, Any]) -> dict[str, str]:
         "process": lambda: follow_parent(policy["parent"]),
         "rlimits": lambda: limit_resources(policy["memory"], policy["file"], policy["cpu"]),
         "capabilities": drop_capabilities,
-        "landlock": lambda: restrict_files(policy["readable"], policy["writable"], policy["gpu"]),
+        "landlock": lambda: restrict_files(policy["readable"], policy["writable"], policy["programs"], policy["gpu"]),
         "seccomp": lambda: filter_calls(libc, policy["gpu"]),
     }
     layers = {"environment": "active"}

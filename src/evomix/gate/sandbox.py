@@ -73,6 +73,7 @@ def run(
     grace: float = 120.0,
     file_gb: float = 8.0,
     without: frozenset[str] = frozenset(),
+    programs: Sequence[str] = (),
     converse: Conversation | None = None,
 ) -> SandboxResult:
     """Run `python ARGUMENTS` (`["-m", "module", …]` or `["script.py", …]`) confined, and wait for it.
@@ -84,7 +85,8 @@ def run(
     which gets `grace` seconds to write its checkpoint. After `seconds` of wall time, `cpu_seconds` of CPU time (by
     default what all cores spend meanwhile), or over the memory limit, it is killed. `gpu` opens the NVIDIA devices.
     `converse` talks to the child through two pipes, whose descriptors are appended to `arguments` (read, write).
-    `without` leaves layers out, to show what each contributes.
+    `without` leaves layers out, to show what each contributes. `programs` are folders whose programs may be started,
+    which needs `without` seccomp: for first-party code that meets no candidate.
 
     Raises UserError when a layer in `settings.require` is absent; the target has not run then.
     """
@@ -97,6 +99,7 @@ def run(
         "source": str(_PACKAGE.parent),
         "readable": [*(str(Path(path).resolve()) for path in readable), str(_PACKAGE)],
         "writable": [str(scratch)],
+        "programs": list(programs),
         "memory": memory + 8 * 2**30 * gpu,  # the CUDA runtime reserves host memory that is never resident
         "file": int(file_gb * 2**30),
         "cpu": int(cpu_seconds or seconds * (os.cpu_count() or 1) + 60),

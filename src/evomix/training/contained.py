@@ -7,6 +7,7 @@ folder, and reads back the summary. The mechanism's code never runs in this proc
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 from evomix.gate import sandbox
 from evomix.specs import RunSpec, write_spec
+from evomix.training import compiling
 from evomix.training.finished import finished_summary, held_out_at
 from evomix.training.groups import processes, unlike
 from evomix.training.preemption import EXIT_CODE
@@ -46,12 +48,12 @@ def train_all_contained(runs: Sequence[tuple[RunSpec, Path]], *, stack: bool = T
     count = processes(len(_pending(runs)))
     if count > 1:
         why = unlike([spec for spec, _ in runs]) if stack else "each as alone"
-        why = why or _train(runs, ["--way", "stacked"])
+        why = why or _train(runs, ["--way", "stacked"], stack=True)
         pending = _pending(runs)
         ways = ["--way", "alone", "--why", f"one of {count} processes: {why}"]
         side_by_side([partial(_train, share, ways) for index in range(count) if (share := pending[index::count])])
     elif _pending(runs):
-        _train(runs, [] if stack else ["--way", "alone"])
+        _train(runs, [] if stack else ["--way", "alone"], stack=stack)
     summaries = [finished_summary(spec, folder) for spec, folder in runs]
     if None in summaries:
         raise RunError("the run ended without a summary")
@@ -85,22 +87,27 @@ def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     ]
 
 
-def _train(runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = ()) -> str:
-    """Train runs in one sandboxed process; return the last line that it said."""
+def _train(runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = (), *, stack: bool = False) -> str:
+    """Train runs in one sandboxed process, with a compiled step if they may `stack`; return the last line it said."""
     for spec, folder in _pending(runs):
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)
     first = runs[0][0]
     folders = [folder for _, folder in runs]
+    readable = [*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec, _ in runs}))]
+    if stack and compiling.considered(runs):
+        step = compiling.compiled_step(runs, readable, folders[0] / "compiled")
+        options = [*options, *step.options()]
     result = sandbox.run(
         ["-m", "evomix", "train-worker", *options, *(str(folder) for folder in folders)],
-        readable=[*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec, _ in runs}))],
+        readable=readable,
         scratch=Path(os.path.commonpath(folders)),
         settings=first.sandbox,
         seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec, _ in runs),
         stream=True,
         gpu=first.execution.device == "cuda",
     )
+    shutil.rmtree(folders[0] / "compiled", ignore_errors=True)
     if result.returncode == EXIT_CODE:
         sys.exit(EXIT_CODE)
     if result.stopped is not None and not result.stopped.startswith("signal"):

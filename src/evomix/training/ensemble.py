@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch.func import functional_call, vmap
 
+from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.model.dropout import draw_masks
 from evomix.model.flops import forward_flops
@@ -30,10 +31,11 @@ from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
 from evomix.training import checkpoint
 from evomix.training.book import Book
+from evomix.training.compiled import Compiled, compiled_tier, machine_code, trace, worth
 from evomix.training.device import send
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
-from evomix.training.graph import capture
+from evomix.training.graph import capture, climb
 from evomix.training.groups import FEWEST_RUNS, unlike
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
@@ -70,31 +72,44 @@ class Stack:
         self.gradients = torch.zeros_like(self.flat)
         clip = self.flat.new_tensor([[optimisation.clip] for optimisation in self.optimisations])
         self.optimizer = AdamW(self.flat, self.gradients, memory.boundary, clip)
-        self.parameters: dict[str, torch.Tensor] = {}
-        for name, parameter in self.template.named_parameters():
-            if name not in memory.offsets:
-                self.parameters[name] = torch.stack([dict(t.model.named_parameters())[name] for t in trainers]).detach()
-                continue
-            part = slice(memory.offsets[name], memory.offsets[name] + parameter.numel())
-            stacked = self.flat[:, part].view(-1, *parameter.shape).detach().requires_grad_()
-            stacked.grad = self.gradients[:, part].view(-1, *parameter.shape)
-            self.parameters[name] = stacked
+        self.fixed = {
+            name: torch.stack([dict(trainer.model.named_parameters())[name] for trainer in trainers]).detach()
+            for name, _ in self.template.named_parameters()
+            if name not in memory.offsets
+        }
+        trained = {name: view.detach().requires_grad_() for name, view in self.views(self.flat).items()}
+        for name, view in self.views(self.gradients).items():
+            trained[name].grad = view
+        self.parameters = trained | self.fixed
         self.buffers = {
             name: torch.stack([dict(trainer.model.named_buffers())[name] for trainer in trainers])
             for name, _ in self.template.named_buffers()
         }
 
-    def _masks(self, shape: torch.Size) -> list[torch.Tensor]:
-        """Return the masks (R, B, T, D) of every dropout site; each run draws its own as it would alone."""
+    def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the trained parameters (or what belongs to them) as views of flat memory (R, n)."""
+        shapes = {name: parameter.shape for name, parameter in self.template.named_parameters()}
+        return {
+            name: flat[:, offset : offset + shapes[name].numel()].view(-1, *shapes[name])
+            for name, offset in self.trainers[0].memory.offsets.items()
+        }
+
+    def masks(self, tokens: torch.Tensor) -> torch.Tensor | None:
+        """Return masks (R, sites, B, T, D) of the dropout sites for rows (R, B, …); each run draws its own as alone."""
         architecture = self.template.architecture
         if architecture.dropout == 0:
-            return []
-        masks = draw_masks(self.template.dropout_sites, shape, architecture.dropout, self.streams, self.flat.dtype)
-        return list(masks.unbind(1))
+            return None
+        shape = torch.Size([*self.objective.split(tokens)[0].shape[1:], architecture.width])
+        return draw_masks(self.template.dropout_sites, shape, architecture.dropout, self.streams, self.flat.dtype)
 
-    def _hidden(self, tokens_RBT: torch.Tensor) -> torch.Tensor:
-        shape = torch.Size([*tokens_RBT.shape[1:], self.template.architecture.width])
-        masks = self._masks(shape)
+    def hidden(
+        self,
+        parameters: dict[str, torch.Tensor],
+        buffers: dict[str, torch.Tensor],
+        inputs_RBT: torch.Tensor,
+        masks: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the hidden states (R, B, T, D) of stacked parameters and buffers."""
 
         def call(
             parameters: dict[str, torch.Tensor],
@@ -106,7 +121,8 @@ class Stack:
             hidden: torch.Tensor = functional_call(self.template, (parameters, buffers), arguments)
             return hidden
 
-        hidden: torch.Tensor = vmap(call)(self.parameters, self.buffers, tokens_RBT, masks)
+        sites = [] if masks is None else list(masks.unbind(1))
+        hidden: torch.Tensor = vmap(call)(parameters, buffers, inputs_RBT, sites)
         return hidden
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,8 +142,9 @@ class Stack:
         """Do the device work of one step with the given coefficients."""
         self.gradients.zero_()
         inputs_RBT, targets_RBT = self.objective.split(tokens)
+        masks = self.masks(tokens)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            hidden_RBTD = self._hidden(inputs_RBT)
+            hidden_RBTD = self.hidden(self.parameters, self.buffers, inputs_RBT, masks)
             weight_RVD = self.parameters["embedding.weight"]
             parts = zip(hidden_RBTD.unbind(), weight_RVD.unbind(), targets_RBT.unbind(), strict=True)
             losses = torch.stack([self.objective.loss(*part) for part in parts])
@@ -190,23 +207,52 @@ def probe(trainers: list[Trainer], batches: list[Batches]) -> str | None:
     return None
 
 
-def train_many(specs: list[RunSpec], folders: list[Path]) -> list[dict[str, Any]]:
+def train_many(
+    specs: list[RunSpec], folders: list[Path], compiled: Path | None = None, origin: str = ""
+) -> list[dict[str, Any]]:
     """Train runs into their folders, stacked where that pays and is exact, else one after another; return summaries.
 
-    Same results as `train` of each up to rounding. Finished runs are kept, an interrupted group resumes. Raises as
-    `train` does.
+    Same results as `train` of each up to rounding. Finished runs are kept, an interrupted group resumes. `compiled` and
+    `origin` are as for `train_stacked`. Raises as `train` does.
     """
-    why = train_stacked(specs, folders)
+    why = train_stacked(specs, folders, compiled, origin)
     return [train(spec, folder, why) for spec, folder in zip(specs, folders, strict=True)]
 
 
-def train_stacked(specs: list[RunSpec], folders: list[Path]) -> str:
-    """Train runs into their folders as one stack if that pays and is exact; return why, or why not."""
+def train_stacked(specs: list[RunSpec], folders: list[Path], compiled: Path | None = None, origin: str = "") -> str:
+    """Train runs into their folders as one stack if that pays and is exact; return why, or why not.
+
+    `compiled` is the folder of these runs' compiled step, used where it equals the eager one; `origin` says how it came
+    about, or why there is none.
+    """
+    group = _group(specs, folders)
+    return unlike([spec for spec, _ in group]) or _train_stacked(group, compiled, origin)
+
+
+def trace_many(specs: list[RunSpec], folders: list[Path], output: Path) -> None:
+    """Write the traced step of the stack that `train_stacked` would train to `output`; UserError when there is none."""
+    group = _group(specs, folders)
+    if reason := unlike([spec for spec, _ in group]):
+        raise UserError(reason)
+    with torch.random.fork_rng():
+        prepared, _, why, worth_it = _prepare_stack(group)
+        if not worth_it:
+            raise UserError(why)
+        tokens = torch.stack([feed.read(0) for _, feed in prepared])
+        try:
+            trace(Stack([trainer for trainer, _ in prepared]), tokens, output)
+        except UserError:
+            raise
+        except Exception as error:  # what a mechanism may do while it is traced is without limit
+            raise UserError(f"it cannot be traced ({type(error).__name__}: {error})".splitlines()[0]) from None
+
+
+def _group(specs: list[RunSpec], folders: list[Path]) -> list[tuple[RunSpec, Path]]:
+    """Return the runs that would be one stack: the unfinished ones."""
     runs = [(spec, Path(folder)) for spec, folder in zip(specs, folders, strict=True)]
     pending = [run for run in runs if finished_summary(*run) is None]
     # A group killed while it wrote its results is finished as that group: fewer runs would round differently.
-    group = runs if pending and _was_stacked(runs) else pending
-    return unlike([spec for spec, _ in group]) or _train_stacked(group)
+    return runs if pending and _was_stacked(runs) else pending
 
 
 def _captured_alone(trainer: Trainer, batches: Batches) -> bool:
@@ -220,37 +266,57 @@ def _kind(runs: int) -> str:
 
 
 def _was_stacked(runs: list[tuple[RunSpec, Path]]) -> bool:
-    """Return whether there is a checkpoint of exactly these runs as a stack."""
+    """Return whether there is a checkpoint of exactly these runs as a stack, compiled or not."""
     stored = checkpoint.load(runs[0][1] / "checkpoint")
-    return stored is not None and stored[1]["identity"] == identity([spec for spec, _ in runs], _kind(len(runs)))
+    if stored is None:
+        return False
+    found = stored[1]["identity"]
+    kind = str(found["kind"])
+    return found == identity([spec for spec, _ in runs], kind) and kind.startswith(_kind(len(runs)))
 
 
-def _train_stacked(runs: list[tuple[RunSpec, Path]]) -> str:
+def _prepare_stack(runs: list[tuple[RunSpec, Path]]) -> tuple[list[tuple[Trainer, Batches]], int, str, bool]:
+    """Prepare runs: their trainers and batches, operations per step, why they are stacked or not, whether it pays.
+
+    Only the first run is prepared when it does not.
+    """
+    trainer, batches, dispatches = prepare(runs[0][0])
+    tokens = runs[0][0].optimisation.batch_size * runs[0][0].architecture.sequence_length
+    flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
+    why = f"{len(runs)} runs of {flops / dispatches:.1e} FLOPs per operation"
+    if not pays(len(runs), flops, dispatches, trainer.device.type):
+        return [(trainer, batches)], dispatches, why, False
+    return [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])], dispatches, why, True
+
+
+def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, origin: str) -> str:
     """Train all runs as one stack, or return why without a trace when that does not pay or is not exact."""
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
-        trainer, batches, dispatches = prepare(runs[0][0])
         path = runs[0][0].mechanism.path
-        optimisation = runs[0][0].optimisation
-        tokens = optimisation.batch_size * runs[0][0].architecture.sequence_length
-        flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
-        why = f"{len(runs)} runs of {flops / dispatches:.1e} FLOPs per operation"
-        if not pays(len(runs), flops, dispatches, trainer.device.type):
+        prepared, dispatches, why, worth_it = _prepare_stack(runs)
+        if not worth_it:
             logger.info("runs go one after another: %s", why)
             return why
-        prepared = [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])]
         reason = probe([item[0] for item in prepared], [item[1] for item in prepared])
         if reason is not None:
             logger.warning("%s: %s; its runs go one after another", path, reason)
             return reason
-        logger.info("stacked: %s", why)
         fresh = [prepare(spec)[:2] for spec, _ in runs]
         stack = Stack([item[0] for item in fresh])
         books = [Book(spec, folder) for spec, folder in runs]
         feeds = [item[1] for item in fresh]
-        stepper = capture(stack, [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)])
-        if stepper is stack and _captured_alone(trainer, batches):
+        tokens = [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)]
+        stepper = capture(stack, tokens) if compiled is None else climb([compiled_tier(stack, compiled)], stack, tokens)
+        if stepper is stack and _captured_alone(*prepared[0]):
             logger.warning("%s: runs alone can be captured, their stack cannot; they go one after another", path)
             return "runs alone can be captured, their stack cannot"
-        Session(books, stepper, feeds, _kind(len(runs)), dispatches, began, why).train(stop)
+        kind = _kind(len(runs))
+        if compiled is not None and isinstance(stepper, Compiled):
+            kind, origin = f"{kind}, {machine_code(compiled)}", f"{origin}; {worth(stepper, tokens)}"
+        elif compiled is not None:
+            origin += ", but it does not equal eager steps"
+        why += f"; {origin}" if origin else ""
+        logger.info("stacked: %s", why)
+        Session(books, stepper, feeds, kind, dispatches, began, why).train(stop)
         return why

@@ -11,11 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from evomix.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from evomix.training.engine import Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +100,8 @@ class Tier:
     """A faster way of taking the steps of a stepper."""
 
     name: str
-    build: Callable[[], Graphed | Capturable]
+    build: Callable[[], Stepper]
+    tolerance: float = TOLERANCE
 
 
 def tiers(inner: Capturable, tokens: torch.Tensor) -> list[Tier]:
@@ -107,7 +111,7 @@ def tiers(inner: Capturable, tokens: torch.Tensor) -> list[Tier]:
     return [Tier("a CUDA graph", lambda: Graphed(inner, tokens))]
 
 
-def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor]) -> Graphed | Capturable:
+def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor]) -> Stepper:
     """Return the first of `ladder` that can be built and equals `inner` on the steps `tokens`, else `inner` itself.
 
     The state of `inner` is left as it was.
@@ -116,7 +120,7 @@ def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor])
     for tier in ladder:
         try:
             faster = tier.build()
-            reason = compare(faster, inner, tokens, before)
+            reason = compare(faster, inner, tokens, before, tier.tolerance)
         except Exception as error:  # what a mechanism may do during capture is without limit
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             _renew(inner)
@@ -127,7 +131,7 @@ def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor])
     return inner
 
 
-def capture(inner: Capturable, tokens: list[torch.Tensor]) -> Graphed | Capturable:
+def capture(inner: Capturable, tokens: list[torch.Tensor]) -> Stepper:
     """Return the fastest way of taking the steps of `inner` that is right on the steps `tokens`."""
     return climb(tiers(inner, tokens[0]), inner, tokens)
 
@@ -144,7 +148,11 @@ def _renew(inner: Capturable) -> None:
 
 
 def compare(
-    first: Graphed | Capturable, second: Capturable, tokens: list[torch.Tensor], state: dict[str, torch.Tensor]
+    first: Stepper,
+    second: Stepper,
+    tokens: list[torch.Tensor],
+    state: dict[str, torch.Tensor],
+    tolerance: float = TOLERANCE,
 ) -> str | None:
     """Do the steps `tokens` both ways from one state; return in words the first difference beyond rounding, or None."""
     results = []
@@ -152,6 +160,6 @@ def compare(
         stepper.load_tensors(state)
         results.append([torch.stack(stepper.step(step, batch)) for step, batch in enumerate(tokens)])
     for step, (ours, theirs) in enumerate(zip(*results, strict=True)):
-        if not torch.allclose(ours, theirs, rtol=TOLERANCE, atol=0):
+        if not torch.allclose(ours, theirs, rtol=tolerance, atol=0):
             return f"step {step + 1} differs from the eager one"
     return None
