@@ -38,8 +38,8 @@ from evomix.training.preemption import EXIT_CODE
 logger = logging.getLogger(__name__)
 
 FEWEST_STEPS = 5_000
-"""Steps from which compiling is repaid: measured after 1,300 steps against runs one after another, after 3,400 against
-the eager stack (tests/benchmarks/compiled.py)."""
+"""Steps from which compiling is repaid: ten tiny runs repay 54 CPU seconds after 1,700 steps against runs one after
+another, after 5,200 against the eager stack (tests/benchmarks/compiled.py, on a busy machine)."""
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64")
 _LARGEST_GRAPH = 2**24
