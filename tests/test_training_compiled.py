@@ -126,17 +126,17 @@ def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_only_long_stacks_are_considered(stats: Path, tmp_path: Path) -> None:
-    assert compiling.considered(long_runs(stats, tmp_path, steps=5_000))
-    assert not compiling.considered(long_runs(stats, tmp_path, steps=4_999))
-    assert not compiling.considered(long_runs(stats, tmp_path, steps=5_000)[:3])
-    assert not compiling.considered(long_runs(stats, tmp_path, steps=5_000, precision="bfloat16"))
+    assert compiling.considered(long_runs(stats, tmp_path, steps=10_000))
+    assert not compiling.considered(long_runs(stats, tmp_path, steps=9_999))
+    assert not compiling.considered(long_runs(stats, tmp_path, steps=10_000)[:3])
+    assert not compiling.considered(long_runs(stats, tmp_path, steps=10_000, precision="bfloat16"))
 
 
 def test_without_a_compiler_one_sentence_says_so(
     stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
-    step = compiling.compiled_step(long_runs(stats, tmp_path, steps=5_000), [], tmp_path / "compiled")
+    step = compiling.compiled_step(long_runs(stats, tmp_path, steps=10_000), [], tmp_path / "compiled")
     assert step == compiling.Step(None, "not compiled: this machine has no C++ compiler")
     assert "this machine has no C++ compiler" in caplog.text
     assert not (tmp_path / "compiled").exists()

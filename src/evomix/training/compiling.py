@@ -37,9 +37,10 @@ from evomix.training.preemption import EXIT_CODE
 
 logger = logging.getLogger(__name__)
 
-FEWEST_STEPS = 5_000
-"""Steps from which compiling is repaid: ten tiny runs repay 54 CPU seconds after 1,700 steps against runs one after
-another, after 5,200 against the eager stack (tests/benchmarks/compiled.py, on a busy machine)."""
+FEWEST_STEPS = 10_000
+"""Steps from which compiling is repaid even by few runs without a kept library: ten tiny runs repay its 54 to 75 CPU
+seconds after 1,700 steps against runs one after another, after 5,200 to 7,000 against the eager stack, four after about
+10,000 (tests/benchmarks/compiled.py, on a busy machine)."""
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64")
 _LARGEST_GRAPH = 2**24
