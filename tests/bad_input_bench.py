@@ -82,6 +82,7 @@ def build(folder: Path) -> None:
         training()
         search()
         write_study(Path("training"), lambda *run: 3.0 + run[3] / 1000, [42, 43], [FRAMEWORK])
+        write_json(Path("rescoring/evolved.json"), "rescoring", {"runs": [], "passed": True})
 
 
 def corpus() -> None:
@@ -152,7 +153,7 @@ SUMMARIES = [
 ]
 FIT = (
     "fit-scaling-law", *SUMMARIES, "--section", "config/policy.json", "--framework", FRAMEWORK,
-    "--pair", "standard", "evolved", "--output", "scaling.json",
+    "--pair", "standard", "evolved", "--rescoring", "rescoring/evolved.json", "--output", "scaling.json",
 )  # fmt: skip
 WRITE_SPEC = (
     "write-run-spec", "run/spec.json", "--framework", FRAMEWORK, "--variant", "standard", "--size-name", "2k",

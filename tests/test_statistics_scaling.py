@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, optimize, stats
 
-from evomix.artifacts import read_json
+from evomix.artifacts import read_json, write_json
 from evomix.errors import UserError
 from evomix.statistics import scaling_law
 from evomix.statistics.paired import paired_t
@@ -149,6 +149,16 @@ def test_fit_writes_a_scaling_law_with_its_warnings(tmp_path):
     assert gains == pytest.approx([0.02] * 4, abs=0.01)
     with pytest.raises(UserError, match="matrix_mixer"):
         scaling_law.fit("matrix_mixer", paths, tmp_path / "none.json")
+
+
+def test_a_size_whose_losses_were_not_confirmed_is_never_better(tmp_path):
+    paths = write_study(tmp_path, noisy_loss({FRAMEWORKS[0]: 0.02}), range(42, 47), FRAMEWORKS[:1])
+    runs = [{"size": "2M", "seed": seed, "passed": seed != 44} for seed in range(42, 47)]
+    write_json(tmp_path / "again.json", "rescoring", {"runs": runs, "passed": False})
+    scaling_law.fit(FRAMEWORKS[0], paths, tmp_path / "law.json", rescoring=tmp_path / "again.json")
+    law = read_json(tmp_path / "law.json", "scaling")
+    assert [row["size"] for row in law["sizes"] if not row["better"]] == ["2M"]
+    assert 44 not in law["complete_seeds"]
 
 
 def test_swapping_the_arms_flips_the_slope_comparison(tmp_path):

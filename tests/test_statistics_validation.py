@@ -124,7 +124,7 @@ def test_any_two_variants_can_be_compared(tmp_path):
 
 def test_the_comparison_believes_only_what_was_measured_again(tmp_path):
     paths = write_study(tmp_path, noisy_loss({FIRST: 0.03}), range(42, 52))
-    again = {"runs": [{"seed": seed, "passed": seed != 44} for seed in range(42, 52)]}
+    again = {"runs": [{"size": "1M", "seed": seed, "passed": seed != 44} for seed in range(42, 52)]}
     write_json(tmp_path / "rescoring.json", "rescoring", again)
     comparison.compare(
         Validation(size="1M", seeds=list(range(42, 52))),

@@ -98,10 +98,10 @@ def judgement(config: Config, role: str) -> Need:
 
 
 def rescoring(config: Config) -> Need:
-    """Return the need of measuring a variant's validation runs again: one pass over the shard each."""
-    validation = config.validation
-    steps, runs = config.training.evaluate_every, len(validation.seeds)
-    return Need(config, _full(config, "rescore", [validation.size], steps, runs))
+    """Return the need of measuring a variant's runs again, all sizes of them: one pass over the shard each."""
+    validation, scaling, steps = config.validation, config.scaling, config.training.evaluate_every
+    groups = _full(config, "rescore", [validation.size], steps, len(validation.seeds))
+    return Need(config, groups + _full(config, "rescore", scaling.sizes, steps, len(scaling.seeds)))
 
 
 def ablated(config: Config) -> Need:

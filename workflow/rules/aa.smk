@@ -27,6 +27,9 @@ use rule fit_scaling_law as fit_scaling_law_aa with:
             study.scaling.sizes,
             aa_seeds(study, int(wildcards.study), study.scaling.seeds),
         ),
+        rescoring=lambda wildcards: "<results>/rescoring/{}/{}.json".format(
+            wildcards.framework, copies.pair(int(wildcards.study))[1]
+        ),
     output:
         "<results>/aa/study_{study}/scaling/{framework}.json",
     log:

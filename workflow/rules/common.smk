@@ -111,17 +111,24 @@ def summaries(framework, variants, sizes, seeds):
     )
 
 
-def runs(name):
-    """Return an input function: one file of each validation run of a variant."""
-    return lambda wildcards: expand(
-        "<results>/training/{framework}/{variant}/{size}/seed_{seed}/{name}",
-        framework=wildcards.framework,
-        variant=wildcards.variant,
-        size=study.validation.size,
-        seed=aa_seeds(
-            study, copies.study_of(wildcards.variant), study.validation.seeds
-        ),
-        name=name,
+def runs(name, across_sizes=False):
+    """Return an input function: one file of each validation run of a variant; `across_sizes` adds the scaling law's."""
+    grids = [([study.validation.size], study.validation.seeds)]
+    if across_sizes:
+        grids.append((study.scaling.sizes, study.scaling.seeds))
+    return lambda wildcards: list(
+        dict.fromkeys(
+            path
+            for sizes, seeds in grids
+            for path in expand(
+                "<results>/training/{framework}/{variant}/{size}/seed_{seed}/{name}",
+                framework=wildcards.framework,
+                variant=wildcards.variant,
+                size=sizes,
+                seed=aa_seeds(study, copies.study_of(wildcards.variant), seeds),
+                name=name,
+            )
+        )
     )
 
 

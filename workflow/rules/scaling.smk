@@ -11,6 +11,9 @@ rule fit_scaling_law:
             study.scaling.sizes,
             study.scaling.seeds,
         ),
+        rescoring=lambda wildcards: "<results>/rescoring/{}/{}.json".format(
+            wildcards.framework, PAIRS[wildcards.framework][1]
+        ),
     output:
         "<results>/scaling/{framework}.json",
     log:
@@ -25,4 +28,4 @@ rule fit_scaling_law:
         "Scaling law of {wildcards.framework}"
     shell:
         "python -m evomix fit-scaling-law {input.summaries} --section {input.section} "
-        "--framework {wildcards.framework} --pair {params.pair} --output {output} 2>&1 | tee {log}"
+        "--rescoring {input.rescoring} --framework {wildcards.framework} --pair {params.pair} --output {output} 2>&1 | tee {log}"

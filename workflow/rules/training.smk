@@ -57,11 +57,11 @@ rule train:
 
 
 rule rescore:
-    """Measure the final losses of a variant's runs again in a trusted process, out of the reach of its code."""
+    """Measure a variant's final losses, at all sizes, again in a trusted process, out of the reach of its code."""
     input:
-        specs=runs("spec.json"),
-        summaries=runs("summary.json"),
-        weights=runs("model.safetensors"),
+        specs=runs("spec.json", across_sizes=True),
+        summaries=runs("summary.json", across_sizes=True),
+        weights=runs("model.safetensors", across_sizes=True),
     output:
         "<results>/rescoring/{framework}/{variant}.json",
     log:

@@ -20,6 +20,7 @@ def fit_scaling_law(
     framework: FrameworkName,
     section: Section,
     pair: Annotated[tuple[str, str], typer.Option("--pair", help="reference and candidate")],
+    rescoring: Annotated[Path, typer.Option("--rescoring", help="the candidate's losses, measured again")],
     output: Output,
 ) -> None:
     """Fit and compare the scaling laws of a framework's reference and candidate."""
@@ -32,6 +33,7 @@ def fit_scaling_law(
         output,
         **labels.labels(),
         variants=pair,
+        rescoring=rescoring,
     )
 
 

@@ -202,13 +202,13 @@ def _movement(spec: RunSpec, model: _Recorded, rows: TokenRows, audited: npt.NDA
 
 
 def recheck(spec: Path) -> dict[str, Any]:
-    """Re-measure the finished run beside its spec.json: {seed, status, reported, loss, checks, passed, reason}.
+    """Re-measure the finished run beside its spec.json: {size, seed, status, reported, loss, checks, passed, reason}.
 
     A diverged run reported no loss and has none to check. A candidate's process that fails here fails the run.
     """
     run, summary = read_spec(spec, RunSpec), read_json(spec.parent / "summary.json", "training")
     reported = summary["loss"]
-    record: dict[str, Any] = {"seed": run.seed, "status": summary["status"], "reported": reported}
+    record: dict[str, Any] = {"size": run.size, "seed": run.seed, "status": summary["status"], "reported": reported}
     if reported is None:
         return {**record, "loss": None, "checks": [], "passed": True, "reason": None}
     try:

@@ -74,10 +74,10 @@ def distrust(
     observations: Iterable[Observation], framework: str, variant: str, rescoring: dict[str, Any]
 ) -> list[Observation]:
     """Return the observations with runs of a variant marked `untrusted`, without a loss, where re-measuring failed."""
-    refuted = {run["seed"] for run in rescoring["runs"] if not run["passed"]}
+    refuted = {(run["size"], run["seed"]) for run in rescoring["runs"] if not run["passed"]}
     return [
         replace(item, status="untrusted", loss=math.nan, bits_per_byte=math.nan)
-        if (item.framework, item.variant) == (framework, variant) and item.seed in refuted
+        if (item.framework, item.variant) == (framework, variant) and (item.size, item.seed) in refuted
         else item
         for item in observations
     ]

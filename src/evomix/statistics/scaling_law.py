@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from evomix.artifacts import write_json
+from evomix.artifacts import read_json, write_json
 from evomix.errors import UserError
 from evomix.provenance import provenance
 from evomix.settings import TuningBudget
 from evomix.statistics.observations import (
     Observation,
     bits,
+    distrust,
     losses,
     read_observations,
     require_seeds,
@@ -237,13 +238,18 @@ def fit(
     tuning_policy: str | None = None,
     tuning_budget: TuningBudget | None = None,
     variants: tuple[str, str] = ARMS,
+    rescoring: Path | None = None,
     alpha: float = LEVEL,
 ) -> None:
     """Fit the scaling laws of one framework from training summaries and write `output` (schema "scaling").
 
-    Sizes and seeds are those of the summaries; UserError when a run of the full grid is missing.
+    Sizes and seeds are those of the summaries; UserError when a run of the full grid is missing. `rescoring` is the
+    trusted re-measurement of the evolved runs: one that confirms no loss makes the run count as diverged.
     """
-    grid = read_grid(read_observations(summaries), framework, variants)
+    observations = read_observations(summaries)
+    if rescoring is not None:
+        observations = distrust(observations, framework, variants[1], read_json(rescoring, "rescoring"))
+    grid = read_grid(observations, framework, variants)
     block = provenance(
         "evomix.statistics.scaling_law", preset=preset, tuning_policy=tuning_policy, tuning_budget=tuning_budget
     )
