@@ -96,9 +96,10 @@ def compiled_step(runs: Sequence[tuple[RunSpec, Path]], readable: Sequence[Path]
         try:
             text = _graph(folder / "step.json")
             found, seconds = _library(text, compiler, settings)
-            shutil.copyfile(found, folder / found.name)
+            with open(found, "rb") as kept, open(folder / found.name, "xb") as own:  # never through a planted link
+                shutil.copyfileobj(kept, own)
             return Step(folder, f"compiled in {seconds:.0f} s of CPU time" if seconds else "compiled by an earlier job")
-        except UserError as error:
+        except (UserError, FileExistsError) as error:
             reason = str(error)
     logger.warning("%s: its steps are not compiled (%s)", runs[0][0].mechanism.path, reason)
     shutil.rmtree(folder)
