@@ -160,6 +160,7 @@ TRIALS = (
     "config/training.json", "--size", "config/size-2k.json", "--mechanism", "standard.py", "--stats",
     "corpus/stats.json", "--framework", FRAMEWORK, "--variant", "standard", "--worker", "3", "--workers", "2",
 )  # fmt: skip
+FIRST = (*TRIALS[:-3], "0", "--workers", "2")
 TRAIN, TRAIN_NEW, RESUME = ("train", "run/spec.json"), ("train-worker", "new"), ("train-worker", "stopped")
 RESCORE = ("rescore", "run/spec.json", "--output", "rescoring.json")
 GATE = ("gate", "standard.py", "--framework", FRAMEWORK)
@@ -206,7 +207,7 @@ CASES: list[Case] = [
     ("section: unknown key", keys("config/tuning.json", horizon=1), DESIGN, "config/tuning.json: `horizon`: extra"),
     ("section: a folder", folder("config/tuning.json"), DESIGN, "cannot read config/tuning.json: Is a directory"),
     ("tuning: design damaged", half("tuning/design.json"), CHOOSE, "tuning/design.json is not valid JSON"),
-    ("tuning: design lacks trials", keys("tuning/design.json", trials=...), CHOOSE, "lacks the key `trials`"),
+    ("tuning: design lacks trials", keys("tuning/design.json", trials=...), FIRST, "lacks the key `trials`"),
     ("tuning: another design", keys("tuning/worker_0.json", design="0"), CHOOSE, "made from another design"),
     ("tuning: trials missing", keys("tuning/worker_0.json", trials=[]), CHOOSE, "trial"),
     ("tuning: another version", keys("tuning/worker_0.json", schema_version=9), CHOOSE, "has schema version 9, this"),

@@ -83,7 +83,7 @@ def test_runs_that_are_not_stacked_equal_runs_alone(stats: Path, tmp_path: Path)
     folders = [tmp_path / f"run_{spec.seed}" for spec in specs]
     for spec, folder in zip(specs, folders, strict=True):
         write_spec(folder / "spec.json", spec)
-    train_worker(folders, stack=False)
+    train_worker(folders, way="alone")
     for spec, folder in zip(specs, folders, strict=True):
         engine.train(spec, tmp_path / "alone")
         assert (folder / "summary.json").read_bytes() == (tmp_path / "alone/summary.json").read_bytes()
