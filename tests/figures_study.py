@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,7 +130,7 @@ def write_analysis(root: Path, frameworks: tuple[str, ...] = FRAMEWORKS) -> None
     """Write scaling laws, validation and comparison with the real statistics."""
     summaries = sorted((root / "training").glob("*/*/*/*/summary.json"))
     validation = Validation(size=VALIDATION_SIZE, seeds=list(SEEDS))
-    labels = {"preset": "test", "tuning_policy": "joint"}
+    labels: Any = {"preset": "test", "tuning_policy": "joint", "tuning_budget": TUNING.budget}
     laws = {framework: root / "scaling" / f"{framework}.json" for framework in frameworks}
     for framework, law in laws.items():
         fit(framework, [path for path in summaries if framework in path.parts], law, **labels)

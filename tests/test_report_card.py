@@ -98,6 +98,8 @@ def test_card_says_what_every_phase_measured(study: Path) -> None:
     text = (study / "card.md").read_text(encoding="utf-8")
     record = read_json(study / f"validation/{FRAMEWORK}.json", "validation")
     assert escape_markdown(record["verdict"]["word"].capitalize()) in text.split("##")[0]
+    budget = record["provenance"]["tuning_budget"]
+    assert f"policy joint, {budget['trials']} trials of {budget['steps']} steps each" in text.split("##")[0]
     what = section(text, "What it is")
     assert EQUATIONS[FRAMEWORK] in what
     assert "| structure | `default` | `'dense'` |" in what

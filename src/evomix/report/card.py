@@ -44,6 +44,7 @@ class Card:
     standard: str
     word: str
     verdict: str
+    tuning: str
     equation: str
     words: str
     choices: list[tuple[str, str, str]]
@@ -98,6 +99,14 @@ def _costs(results: Results, framework: str, variant: str) -> list[tuple[str, st
     return [(what, f"{show(value, 'count')}, {show(times, 'ratio')}") for what, value, times in found if value]
 
 
+def _tuning(found: Any) -> str:
+    """Say by which policy and with what budget the variants of a validation were tuned."""
+    policy, budget = found["provenance"]["tuning_policy"], found["provenance"]["tuning_budget"]
+    if not budget:
+        return ""
+    return f"Tuning: policy {policy}, {budget['trials']:,} trials of {budget['steps']:,} steps each."
+
+
 def make_card(results: Results, framework: str) -> Card | None:
     """Return the card of the variant that a framework judges, None before it is frozen."""
     pair = results.pair(framework)
@@ -116,6 +125,7 @@ def make_card(results: Results, framework: str) -> Card | None:
         standard=pair["standard"],
         word=found["verdict"]["word"] if found else "no verdict yet",
         verdict=sentence(found["verdict"]["sentence"]) if found else "The paired validation has not ended.",
+        tuning=_tuning(found) if found else "",
         equation=EQUATIONS.get(framework, ""),
         words=new.words,
         choices=choices_side_by_side(old, new),
