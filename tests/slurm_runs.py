@@ -56,13 +56,13 @@ def run(cluster: Cluster, project: Path, *arguments: str, preset: str = "test", 
 
 
 def results_of(project: Path, preset: str = "test") -> dict[str, bytes]:
-    """Return every result of a study by name; measured times, and figures and tables that show them, aside."""
+    """Return every result of a study by name, but neither logs nor measured times and what shows them."""
     root = project / "results" / preset
     kinds = {".json", ".parquet", ".safetensors", ".bin", ".py"}
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.suffix in kinds and "timing" not in path.name
+        if path.suffix in kinds and "timing" not in path.name and root / "logs" not in path.parents
     }
 
 
