@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "44a97eac8babd2a1d7128eca9df3d5e8bc96bab98ad9fe179f902230268b1622"
+REGISTERED = "2b98bbaa9dc2569d30c8f779b044b5039cfebc9fb1238bdb2a629168958e0b21"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {
