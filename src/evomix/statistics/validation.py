@@ -32,9 +32,9 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
     if "withheld" in result["verdict"]:
         found.append(
-            f"a variant was tuned by {tuning_noise.fewest(result['tuning'])} finished trials: real A/A studies with 8 and "
-            "20 met regrets several times as large as the surface expected, so this interval is too short and any claim "
-            "may be the tuning's luck"
+            f"a variant was tuned by {tuning_noise.fewest(result['tuning'])} finished trials: real A/A studies with 8 "
+            "and 20 met regrets several times as large as the surface expected, so this interval is too short and any "
+            "claim may be the tuning's luck"
         )
     for arm, tuning in result["tuning"].items():
         trials = tuning["trials"]
