@@ -27,7 +27,7 @@ use rule fit_scaling_law as fit_scaling_law_aa with:
             study.scaling.sizes,
             aa_seeds(study, int(wildcards.study), study.scaling.seeds),
         ),
-        rescoring=lambda wildcards: "<results>/rescoring/{}/{}.json".format(
+        rescoring=lambda wildcards: rescoring(
             wildcards.framework, copies.pair(int(wildcards.study))[1]
         ),
     output:
@@ -56,11 +56,10 @@ use rule validate as validate_aa with:
                 for variant in copies.pair(int(wildcards.study))
             }
         ),
-        rescorings=lambda wildcards: expand(
-            "<results>/rescoring/{framework}/{candidate}.json",
-            framework=study.frameworks,
-            candidate=copies.pair(int(wildcards.study))[1],
-        ),
+        rescorings=lambda wildcards: [
+            rescoring(framework, copies.pair(int(wildcards.study))[1])
+            for framework in study.frameworks
+        ],
         summaries=lambda wildcards: summaries(
             study.frameworks,
             copies.pair(int(wildcards.study)),

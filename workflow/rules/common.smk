@@ -170,6 +170,11 @@ def tuning(framework, variant):
     return f"<results>/tuning/{framework}/{tuned}/best.json"
 
 
+def rescoring(framework, variant):
+    """Return the trusted re-measurement of a variant's losses."""
+    return f"<results>/rescoring/{framework}/{variant}.json"
+
+
 def budgets(wildcards):
     """Return the search spec by whose budgets a variant is certified; the standard is the measure of all budgets."""
     return (
@@ -246,7 +251,7 @@ def report_inputs():
         *expand("<results>/scaling/{framework}.json", framework=frameworks),
         *expand("<results>/probes/{framework}.json", framework=frameworks),
         *(
-            f"<results>/rescoring/{framework}/{candidate}.json"
+            rescoring(framework, candidate)
             for framework, (_, candidate) in PAIRS.items()
         ),
         *expand(

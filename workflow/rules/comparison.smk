@@ -10,7 +10,7 @@ rule compare_frameworks:
             tuning(framework, candidate) for framework, (_, candidate) in PAIRS.items()
         ],
         rescorings=[
-            f"<results>/rescoring/{framework}/{candidate}.json"
+            rescoring(framework, candidate)
             for framework, (_, candidate) in PAIRS.items()
         ],
         summaries=[

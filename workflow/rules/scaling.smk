@@ -11,7 +11,7 @@ rule fit_scaling_law:
             study.scaling.sizes,
             study.scaling.seeds,
         ),
-        rescoring=lambda wildcards: "<results>/rescoring/{}/{}.json".format(
+        rescoring=lambda wildcards: rescoring(
             wildcards.framework, PAIRS[wildcards.framework][1]
         ),
     output:

@@ -20,7 +20,7 @@ rule validate:
             if list(pair) == VARIANTS
         ],
         rescorings=[
-            f"<results>/rescoring/{framework}/{candidate}.json"
+            rescoring(framework, candidate)
             for framework, (_, candidate) in PAIRS.items()
         ],
         summaries=[

@@ -19,9 +19,8 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from evomix.corpus.tokens import IGNORED
-from evomix.model.transformer import Transformer
 from evomix.training import portable
-from evomix.training.graph import Tier
+from evomix.training.graph import Faster, Tier
 from evomix.training.optimizer import AdamW
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ def trace(stack: Stack, tokens: torch.Tensor, folder: Path) -> int:
     return len(graph.graph.nodes)
 
 
-class Compiled:
-    """A stack whose steps are calls of a compiled library; the state stays the stack's own."""
+class Compiled(Faster):
+    """A stack whose steps are calls of a compiled library."""
 
     tier = "stacked, compiled"
 
@@ -99,7 +98,8 @@ class Compiled:
         """Load the library of the traced step in `folder`."""
         from torch._C._aoti import AOTIModelContainerRunnerCpu
 
-        self.stack, self.device = stack, stack.device
+        super().__init__(stack)
+        self.stack = stack
         self.captured = [tensor for _, tensor in sorted(load_file(folder / CAPTURED).items())]
         self.runner = AOTIModelContainerRunnerCpu(str(library(folder)), 1)
 
@@ -113,18 +113,6 @@ class Compiled:
         stack.optimizer.mean.copy_(mean)
         stack.optimizer.square.copy_(square)
         return losses, norms
-
-    def model_of(self, run: int) -> Transformer:
-        """Return a model with the current weights of a run."""
-        return self.stack.model_of(run)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every tensor the future depends on."""
-        return self.stack.tensors()
-
-    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `tensors` returned."""
-        self.stack.load_tensors(state)
 
 
 def library(folder: Path) -> Path:

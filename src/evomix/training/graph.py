@@ -55,12 +55,32 @@ class Capturable(Protocol):
         """Restore what `tensors` returned."""
 
 
-class Graphed:
+class Faster:
+    """Another way of taking a stepper's steps; the state stays that stepper's own."""
+
+    def __init__(self, inner: Capturable) -> None:
+        """Take the stepper whose state it is."""
+        self.inner, self.device = inner, inner.device
+
+    def model_of(self, run: int) -> Transformer:
+        """Return a model with the current weights of a run."""
+        return self.inner.model_of(run)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor the future depends on."""
+        return self.inner.tensors()
+
+    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `tensors` returned."""
+        self.inner.load_tensors(state)
+
+
+class Graphed(Faster):
     """A stepper whose steps are replays of one captured graph."""
 
     def __init__(self, inner: Capturable, tokens: torch.Tensor) -> None:
         """Warm up and capture on tokens of the shape of every step; moves the state of `inner`."""
-        self.inner, self.device = inner, inner.device
+        super().__init__(inner)
         self.tier = inner.tier.replace("eager", "graph")
         self.tokens, self.coefficients = tokens.clone(), inner.changing(0).clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -81,18 +101,6 @@ class Graphed:
         self.coefficients.copy_(self.inner.changing(step), non_blocking=True)
         self.graph.replay()
         return self.results
-
-    def model_of(self, run: int) -> Transformer:
-        """Return a model with the current weights of a run."""
-        return self.inner.model_of(run)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every tensor the future depends on."""
-        return self.inner.tensors()
-
-    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `tensors` returned."""
-        self.inner.load_tensors(state)
 
 
 @dataclass(frozen=True)
