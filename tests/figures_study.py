@@ -288,6 +288,19 @@ def write_on_demand(root: Path) -> None:
     table = [{"name": name, **row} for name in names]
     figure = {"p_histogram": [100] * 20, "power_curve": curve}
     write_json(root / "calibration.json", "calibration", {"alpha": 0.05, "table": table, "figure": figure})
+    write_aa(root)
+
+
+def write_aa(root: Path) -> None:
+    """Write two A/A studies, one of whose comparisons claims falsely."""
+    names = ("study", "framework", "mean", "ci", "margin", "p", "holm_p", "seeds_only_p", "verdict")
+    rows = [
+        ("study_1", FRAMEWORKS[0], 0.001, [-0.004, 0.006], 0.01, 0.6, 0.6, 0.3, {"word": "equivalent"}),
+        ("study_1", FRAMEWORKS[1], 0.012, [0.005, 0.019], 0.01, 0.01, 0.02, 0.001, {"word": "better"}),
+        ("study_2", FRAMEWORKS[0], None, [None, None], 0.01, None, 1.0, None, {"word": "inconclusive"}),
+    ]
+    comparisons = [dict(zip(names, row, strict=True)) for row in rows]
+    write_json(root / "aa.json", "aa", {"comparisons": comparisons})
 
 
 def write_study(root: Path) -> None:

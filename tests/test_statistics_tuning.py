@@ -12,10 +12,11 @@ FIRST, SECOND, _ = FRAMEWORKS
 BUDGET = Tuning(size="base", trials=50, steps=100).budget
 
 
-def write_tuning(path, regret=0.004, budget=BUDGET, pruned=0, lost=0):
+def write_tuning(path, regret=0.004, budget=BUDGET, pruned=0, lost=0, reference=None):
     """Write what the analysis reads of a tuning."""
     trials = {"planned": budget.trials, "finished": budget.trials - pruned - lost, "pruned": pruned}
     content = {"chosen": {"learning_rate": 1e-3}, "at_edge": [], "trials": trials, "spent_steps": budget.total_steps}
+    content["reference"] = reference
     write_json(path, "tuning", {"expected_regret": regret, "budget": budget.model_dump(), **content})
     return path
 
@@ -40,6 +41,14 @@ def test_noise_of_the_tuning_widens_the_interval_but_not_d_z(tmp_path):
     assert joint["effect"] == none["effect"]
     assert any("noise of the tuning is not counted" in warning for warning in none["warnings"])
     assert not any("noise of the tuning is not counted" in warning for warning in joint["warnings"])
+    taken = {"variant": "standard", "p": 0.4, "level": 0.01, "adopted": True}
+    together = tunings | {"evolved": write_tuning(tmp_path / "tuning/same.json", reference=taken)}
+    validation.validate(
+        settings, [FIRST], paths, {}, tmp_path / "same", tunings={FIRST: together}, tuning_policy="joint"
+    )
+    same = read_json(tmp_path / f"same/{FIRST}.json", "validation")
+    assert same["primary"]["p"] == joint["primary"]["p"], "one choice for both may suit one of them better"
+    assert any("both variants have the standard's hyper-parameters" in warning for warning in same["warnings"])
     compared = tmp_path / "comparison.json"
     both = write_study(tmp_path / "both", noisy_loss({}), seeds, [FIRST, SECOND])
     best = {FIRST: tunings["evolved"], SECOND: tunings["standard"]}

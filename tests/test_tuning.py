@@ -72,22 +72,24 @@ def test_impossible_ranges_are_named(settings: dict[str, object], message: str) 
         dimensions(tuning(4, **settings))
 
 
-def test_surface_equals_the_posterior_by_another_route() -> None:
+@pytest.mark.parametrize("growth", [0.0, 1.0])
+def test_surface_equals_the_posterior_by_another_route(growth: float) -> None:
     """Ridge mean and covariance against the Gaussian conditional of losses under their joint prior (no code shared)."""
     stream = np.random.default_rng(3)
     at = stream.uniform(-1, 1, (30, 4))
-    losses = World(stream).loss(at) + stream.normal(scale=NOISE, size=30)
+    losses = World(stream).loss(at) + NOISE * np.exp(growth * at[:, 0]) * stream.normal(size=30)
     fitted = surface.fit(at, losses, ALL)
+    assert fitted.growth == growth
     square = (3 * at**2 - 1) / 2
     pairs = [at[:, i] * at[:, j] for i in range(4) for j in range(i + 1, 4)]
     powers = [at[:, 0] ** power for power in (3, 4, 5, 6)]
     rate, others = fitted.penalties
     columns = np.column_stack([np.ones(30), at[:, 0], square[:, 0], *powers, at[:, 1:], square[:, 1:], *pairs])
     weights = np.array([1e-5] + [rate * w for w in (1, 1, 0.2, 0.4, 0.8, 1.6)] + [others * w for w in REST])
-    noise = fitted.residual_sd**2
-    prior = np.diag(noise / weights)
+    noise = fitted.residual_sd**2 * np.exp(2 * growth * (at[:, 0] - at[:, 0].mean()))
+    prior = np.diag(fitted.residual_sd**2 / weights)
     joint = columns @ prior @ columns.T
-    gain = joint @ np.linalg.inv(joint + noise * np.eye(30))
+    gain = joint @ np.linalg.inv(joint + np.diag(noise))
     mean, error = fitted.predict(at)
     np.testing.assert_allclose(mean, gain @ losses, atol=1e-4)
     np.testing.assert_allclose(error, np.sqrt(np.diag(joint - gain @ joint)), rtol=0.02)
@@ -163,6 +165,39 @@ def test_noise_and_error_are_calibrated_and_the_choice_beats_the_luckiest_trial(
     assert 0.4 < mean["promised"] / mean["surface"] < 2, (
         "the expected regret that is reported is the regret that is met"
     )
+
+
+def test_noise_that_grows_towards_the_cliff_is_noticed_and_does_not_mislead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that scatter seven times as much one coordinate above the optimum: a surface with one noise believes them.
+
+    Its choice would cost several times as much, and it would not know.
+    """
+    settings = tuning(50)
+    space = dimensions(settings)
+    at, candidates = coordinates(space, points(settings)), grid(space)
+
+    def run() -> tuple[float, float, float, float]:
+        stream, rows = numpy_stream(15, "worlds"), []
+        for _ in range(60):
+            world = World(stream)
+            scatter = NOISE * np.exp(2 * (at[:, 0] - world.place[0]))
+            fitted = surface.fit(at, world.loss(at) + scatter * stream.normal(size=len(at)), ALL)
+            chosen, truth = fitted.cautious_optimum(candidates), world.loss(candidates)
+            draws = fitted.draw(candidates, stream, 50)
+            promised = float((draws[chosen] - draws.min(axis=0)).mean())
+            noise = float(fitted.noise(candidates[[chosen]])[0])
+            real = NOISE * np.exp(2 * (candidates[chosen, 0] - world.place[0]))
+            rows.append((truth[chosen] - truth.min(), promised, noise / real, fitted.growth))
+        regret, promised, noise, growth = np.mean(rows, axis=0)
+        return float(regret), float(promised), float(noise), float(growth)
+
+    regret, promised, noise, growth = run()
+    assert growth == pytest.approx(1, abs=0.1), "the largest that it allows"
+    assert 0.5 < noise < 2
+    assert promised > 0.8 * regret
+    monkeypatch.setattr(surface, "_GROWTHS", np.zeros(1))
+    blind, *_ = run()
+    assert regret < 0.5 * blind, (regret, blind)
 
 
 @pytest.mark.parametrize(("cliff", "steep", "factor"), [(2.0, 0.0, 0.75), (0.0, 0.4, 0.75), (2.0, 0.4, 0.85)])

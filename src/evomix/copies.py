@@ -1,9 +1,9 @@
 """The A/A study: which byte-copies of the standard stand against each other, and what noise of their own they get.
 
 A copy that shared every seed with the standard would be tuned, trained and measured to the same bits: difference
-exactly 0, nothing learnt. So each copy's tuning trials have training seeds of their own (the design of trials stays the
-same for all), and its hyper-parameters then differ by nothing but the noise that the confirmatory test claims to carry.
-Final seeds stay paired within a study, as in the protocol; every further study has final seeds of its own.
+exactly 0, nothing learnt. So each copy's trials and final trainings have seeds of their own (the design of trials stays
+the same for all): nothing but the noise that the confirmatory test claims to carry makes it differ. Its final seeds
+are paired with the standard's by position.
 
 Imports nothing heavy: the Snakefile asks this in every job.
 """
@@ -32,12 +32,18 @@ def _number(variant: str) -> int:
     return int(variant.removeprefix("copy")) if variant.startswith("copy") else 0
 
 
-def final_seeds(study: int, seeds: Sequence[int], all_seeds: Sequence[int]) -> list[int]:
-    """Return the training seeds of a study in place of `seeds`: the same for study 1, fresh ones for the others.
+SEEDS = 10**9
+"""Seeds of a config are below this; those of a copy's final trainings lie above, each copy's in a range of its own."""
 
-    `all_seeds` holds every seed that may stand in `seeds`; studies never share one.
-    """
-    return [seed + (study - 1) * (max(all_seeds) + 1) for seed in seeds]
+
+def final_seeds(variant: str, seeds: Sequence[int]) -> list[int]:
+    """Return the seeds of a variant's final trainings in place of the config's `seeds`: a copy has its own."""
+    return [seed + SEEDS * _number(variant) for seed in seeds]
+
+
+def paired_seed(seed: int) -> int:
+    """Return the config's seed that a final seed stands for: it says which runs make a pair."""
+    return seed % SEEDS
 
 
 def trial_seed(seed: int, variant: str) -> int:

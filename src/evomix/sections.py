@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from evomix.config import Config
-from evomix.copies import final_seeds, pair
+from evomix.copies import pair
 from evomix.probes.settings import ProbeLengths
 from evomix.settings import Judgement, Proposing, Validation
 from evomix.specs import TrainingSection
@@ -17,17 +17,11 @@ def aa_studies(config: Config) -> range:
     return range(1, config.validation.aa_studies + 1)
 
 
-def aa_seeds(config: Config, study: int, seeds: list[int]) -> list[int]:
-    """Return the training seeds of an A/A study in place of the config's."""
-    return final_seeds(study, seeds, [*config.validation.seeds, *config.scaling.seeds])
-
-
 def aa_validation(config: Config, study: int) -> Validation:
-    """Return the validation of an A/A study: the config's, of a pair of copies on the study's own seeds."""
+    """Return the validation of an A/A study: the config's, of a pair of copies."""
     reference, candidate = pair(study)
     return config.validation.model_copy(
         update={
-            "seeds": aa_seeds(config, study, config.validation.seeds),
             "reference": dict.fromkeys(config.frameworks, reference),
             "candidate": dict.fromkeys(config.frameworks, candidate),
         }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evomix import copies
 from evomix.mechanisms.members import require_members
 from evomix.model.sizes import non_embedding_parameters
 
@@ -18,7 +19,7 @@ Arm = Literal["guided", "random", "best_of_n"]
 ARMS: tuple[Arm, ...] = ("guided", "random", "best_of_n")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 Variant = Annotated[str, Field(pattern=r"^\w+$")]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=copies.SEEDS)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 

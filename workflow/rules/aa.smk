@@ -25,7 +25,7 @@ use rule fit_scaling_law as fit_scaling_law_aa with:
             wildcards.framework,
             copies.pair(int(wildcards.study)),
             study.scaling.sizes,
-            aa_seeds(study, int(wildcards.study), study.scaling.seeds),
+            study.scaling.seeds,
         ),
         rescoring=lambda wildcards: rescoring(
             wildcards.framework, copies.pair(int(wildcards.study))[1]
@@ -64,7 +64,7 @@ use rule validate as validate_aa with:
             study.frameworks,
             copies.pair(int(wildcards.study)),
             study.validation.size,
-            aa_seeds(study, int(wildcards.study), study.validation.seeds),
+            study.validation.seeds,
         ),
     output:
         expand(

@@ -1,5 +1,6 @@
 """Paths, wildcards and config sections shared by all rules. Files only: no hyper-parameter is read or decided here."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ try:
     from evomix.errors import UserError
     from evomix.figures import catalogue
     from evomix.mechanisms.members import members
-    from evomix.sections import aa_seeds, aa_studies, sections
+    from evomix.sections import aa_studies, sections
     from evomix.why import recording
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -101,14 +102,18 @@ wildcard_constraints:
 
 
 def summaries(framework, variants, sizes, seeds):
-    """Return the training summaries of a framework's variants over sizes and seeds."""
-    return expand(
-        "<results>/training/{framework}/{variant}/{size}/seed_{seed}/summary.json",
-        framework=framework,
-        variant=variants,
-        size=sizes,
-        seed=seeds,
-    )
+    """Return the training summaries of a framework's variants over sizes and seeds; copies have seeds of their own."""
+    return [
+        path
+        for variant in ([variants] if isinstance(variants, str) else variants)
+        for path in expand(
+            "<results>/training/{framework}/{variant}/{size}/seed_{seed}/summary.json",
+            framework=framework,
+            variant=variant,
+            size=sizes,
+            seed=copies.final_seeds(variant, seeds),
+        )
+    ]
 
 
 def runs(name, across_sizes=False):
@@ -125,7 +130,7 @@ def runs(name, across_sizes=False):
                 framework=wildcards.framework,
                 variant=wildcards.variant,
                 size=sizes,
-                seed=aa_seeds(study, copies.study_of(wildcards.variant), seeds),
+                seed=copies.final_seeds(wildcards.variant, seeds),
                 name=name,
             )
         )
@@ -168,6 +173,20 @@ def tuning(framework, variant):
     """Return the tuning that a variant's runs use: its own under policy `joint`, the standard's under `shared`."""
     tuned = "standard" if study.tuning.policy == "shared" else variant
     return f"<results>/tuning/{framework}/{tuned}/best.json"
+
+
+def tuned_reference(wildcards):
+    """Return the tuning of the variant that this one is compared with, if it is the candidate of a comparison."""
+    framework, variant = wildcards.framework, wildcards.variant
+    reference, candidate = (
+        copies.pair(copies.study_of(variant))
+        if re.fullmatch(copies.PATTERN, variant)
+        else study.validation.pair(framework)
+    )
+    if variant != candidate:
+        return []
+    folder = f"<results>/tuning/{framework}/{reference}"
+    return [f"{folder}/best.json", f"{folder}/trials.parquet"]
 
 
 def rescoring(framework, variant):

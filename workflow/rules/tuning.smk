@@ -53,7 +53,7 @@ rule run_trials:
 
 
 rule choose_hyperparameters:
-    """Fit a response surface to all trials and take its optimum, not the luckiest trial."""
+    """Take the optimum of a response surface, or the reference's unless the trials show that it differs."""
     input:
         section=section("tuning"),
         policy=section("policy"),
@@ -62,6 +62,7 @@ rule choose_hyperparameters:
             "<results>/tuning/{{framework}}/{{variant}}/worker_{worker}.json",
             worker=WORKERS,
         ),
+        reference=tuned_reference,
     output:
         best="<results>/tuning/{framework}/{variant}/best.json",
         trials="<results>/tuning/{framework}/{variant}/trials.parquet",
@@ -73,8 +74,11 @@ rule choose_hyperparameters:
         "../../envs/analysis.yaml"
     params:
         code=fingerprint("evomix.tuning.choice"),
+        reference=lambda wildcards, input: [
+            f"--reference {path}" for path in input.reference[:1]
+        ],
     message:
         "Choosing hyper-parameters of {wildcards.variant} of {wildcards.framework}"
     shell:
         "python -m evomix choose-hyperparameters {input.workers} --section {input.section} --policy {input.policy} "
-        "--design {input.design} --output {output.best} 2>&1 | tee {log}"
+        "--design {input.design} {params.reference} --output {output.best} 2>&1 | tee {log}"

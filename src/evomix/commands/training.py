@@ -79,12 +79,16 @@ def choose_hyperparameters(
     policy: Policy,
     design: Annotated[Path, typer.Option("--design", help="design.json")],
     output: Output,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="best.json of the variant to compare with")
+    ] = None,
 ) -> None:
-    """Fit the response surface of all trials and write its optimum."""
+    """Fit the response surface of all trials and write its optimum, or the reference's where nothing speaks against."""
     from evomix.tuning import choice
 
     labels = specs.load_section(policy, specs.PolicySection)
-    choice.choose(specs.load_section(section, settings.Tuning), design, workers, output, policy=labels.policy)
+    tuning = specs.load_section(section, settings.Tuning)
+    choice.choose(tuning, design, workers, output, policy=labels.policy, reference=reference)
 
 
 def write_run_spec(

@@ -225,6 +225,15 @@ ON_DEMAND: tuple[Entry, ...] = (
         (Input("calibration.json"),),
     ),
     Entry(
+        "aa_studies",
+        "The standard against its own copies",
+        "Every difference here is noise of tuning and seeds alone: the analysis is sound while at most about one "
+        "interval in twenty misses zero.",
+        COMPARISON,
+        False,
+        (Input("aa.json"),),
+    ),
+    Entry(
         "gallery",
         "The expert mechanisms",
         "A member below the unigram entropy has learnt from text; those left of their softmax at no more FLOPs are "

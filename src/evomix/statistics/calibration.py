@@ -41,7 +41,7 @@ def calibrate(
     powers, curve = calibration_rows.power_rows(run)
     rows = [
         *nulls,
-        *tuning_rows(run, tuning, World()),
+        *tuning_rows(run, tuning),
         *calibration_rows.interval_rows(run),
         *calibration_rows.equivalence_rows(run),
         *powers,

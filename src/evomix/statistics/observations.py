@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomix.artifacts import read_json
+from evomix.copies import paired_seed
 from evomix.errors import UserError
 from evomix.statistics.paired import Floats
 
@@ -58,7 +59,7 @@ def _observation(summary: dict[str, Any]) -> Observation:
         framework=summary["framework"],
         variant=summary["variant"],
         size=summary["size"],
-        seed=int(summary["seed"]),
+        seed=paired_seed(int(summary["seed"])),
         status="finished" if finished else "diverged",
         loss=float(summary["loss"]) if finished else math.nan,
         bits_per_byte=float(bits) if finished and bits is not None else math.nan,
@@ -74,7 +75,7 @@ def distrust(
     observations: Iterable[Observation], framework: str, variant: str, rescoring: dict[str, Any]
 ) -> list[Observation]:
     """Return the observations with runs of a variant marked `untrusted`, without a loss, where re-measuring failed."""
-    refuted = {(run["size"], run["seed"]) for run in rescoring["runs"] if not run["passed"]}
+    refuted = {(run["size"], paired_seed(run["seed"])) for run in rescoring["runs"] if not run["passed"]}
     return [
         replace(item, status="untrusted", loss=math.nan, bits_per_byte=math.nan)
         if (item.framework, item.variant) == (framework, variant) and (item.size, item.seed) in refuted

@@ -39,6 +39,10 @@ class World:
     """Degrees of freedom of the noise (Student's t scaled to the same spread); infinite is normal."""
     divergence: float = 0.0
     """Probability that a run diverges, in either arm."""
+    growth: float = 0.0
+    """Growth of the noise with the learning rate: change of the log of its spread per coordinate, 0 at the optimum."""
+    horizon: float = 0.0
+    """How far the best learning rate of a whole training lies below that of the shorter trials, in coordinates."""
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
         """Return noise of unit spread."""
@@ -66,10 +70,23 @@ class World:
         added: Floats = cost.sum(axis=1) - self.batch * batch - self.interaction * rate * batch
         return added
 
+    def final(self, optimum: Floats) -> Floats:
+        """Return the optimum of whole trainings where that of the trials is `optimum`, both (3,)."""
+        moved: Floats = optimum - np.array([self.horizon, 0.0, 0.0])
+        return moved
+
+    def scatter(self, points_TD: Floats, optimum: Floats) -> Floats:
+        """Return the spread of losses at hyper-parameters over that at the optimum, shape (T,)."""
+        factor: Floats = np.exp(self.growth * (points_TD[:, 0] - optimum[0]))
+        return factor
+
     def trials(self, rng: np.random.Generator, points_TD: Floats, optima: tuple[Floats, Floats]) -> list[Floats]:
         """Return the losses of both arms' tuning trials, each (T,); the arms share design and seed."""
         noise = self.paired_noise(rng, len(points_TD))
-        return [self.level + self.surface(points_TD, optima[arm]) + noise[arm] for arm in (0, 1)]
+        return [
+            self.level + self.surface(points_TD, optimum) + self.scatter(points_TD, optimum) * noise_T
+            for optimum, noise_T in zip(optima, noise, strict=True)
+        ]
 
     def paired_noise(self, rng: np.random.Generator, count: int) -> Floats:
         """Return noise of both arms, shape (2, count), correlated between them."""
@@ -78,13 +95,19 @@ class World:
         return drawn
 
     def finals(
-        self, rng: np.random.Generator, seeds: int, gain: float = 0.0, penalties: tuple[float, float] = (0.0, 0.0)
+        self,
+        rng: np.random.Generator,
+        seeds: int,
+        gain: float = 0.0,
+        penalties: tuple[float, float] = (0.0, 0.0),
+        scatters: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Floats, Floats]:
         """Return final losses of standard and evolved over shared seeds, each (n,); NaN where a run diverged.
 
-        `penalties` are what each arm's chosen hyper-parameters cost; every seed of an arm pays the same.
+        `penalties` are what each arm's chosen hyper-parameters cost, every seed of an arm pays the same; `scatters`
+        by how much they widen the noise.
         """
         means = np.array([[self.level + penalties[0]], [self.level - gain + penalties[1]]])
-        losses = means + self.paired_noise(rng, seeds)
+        losses = means + np.array(scatters)[:, None] * self.paired_noise(rng, seeds)
         losses[rng.random((2, seeds)) < self.divergence] = np.nan
         return losses[0], losses[1]

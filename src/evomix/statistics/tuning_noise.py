@@ -1,8 +1,9 @@
 """What the tuning's own noise adds to the comparison: the choice of hyper-parameters is an error that all seeds share.
 
 Two variants that are equally good at their best hyper-parameters differ by their regrets, and seeds cannot average that
-away: a paired t over seeds alone then rejects too often (12 % at nominal 5 % with 50 trials, 30 % when the luckiest
-trial is taken; calibration.json shows both). The budgets of the tunings, which must be equal, are read here too.
+away: a paired t over seeds alone then rejects too often (calibration.json shows by how much). It is counted also where
+one choice serves both (see `evomix.tuning.sharing`), as it may suit one of them better. The budgets of the tunings,
+which must be equal, are read here too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ REGRET_SHARE = 0.2
 Registered in PROTOCOL.md. The surface's expectation is cautious (its prior is wide): in simulated tunings of 8 to 100
 trials the share that makes the variance right is .09 to .33.
 """
+
+_ACCOUNT = ("chosen", "reference", "at_edge", "trials", "spent_steps", "expected_regret")
 
 CLAIM_TRIALS = 40
 """Finished trials that either tuning needs before a difference is claimed.
@@ -56,7 +59,7 @@ def accounts(tunings: Mapping[str, Path], budget: TuningBudget | None) -> dict[s
         if budget is not None and best["budget"] != budget.model_dump():
             had = ", ".join(f"{key} {value}" for key, value in best["budget"].items())
             raise UserError(f"{path} was tuned with another budget ({had}); delete it and run the workflow again")
-        found[arm] = {key: best[key] for key in ("chosen", "at_edge", "trials", "spent_steps", "expected_regret")}
+        found[arm] = {key: best[key] for key in _ACCOUNT}
     return found
 
 

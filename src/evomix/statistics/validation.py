@@ -32,9 +32,8 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
         found.append(f"{seeds} seeds: no exact test can give p below {2 ** (1 - seeds):.3g}, and intervals are wide")
     if "withheld" in result["verdict"]:
         found.append(
-            f"a variant was tuned by {tuning_noise.fewest(result['tuning'])} finished trials: real A/A studies with 8 "
-            "and 20 met regrets several times as large as the surface expected, so this interval is too short and any "
-            "claim may be the tuning's luck"
+            f"a variant was tuned by {tuning_noise.fewest(result['tuning'])} finished trials: too few to know what it "
+            "wants, or that both want the same, so any claim may be the tuning's luck"
         )
     for arm, tuning in result["tuning"].items():
         trials = tuning["trials"]
@@ -45,6 +44,12 @@ def _warnings(result: dict[str, Any], scaling: dict[str, Any] | None) -> list[st
         found.append(
             f"{pruned} trials of the tunings were pruned on their early loss: the share of the tuning's noise in the "
             "test was calibrated without pruning"
+        )
+    reference = result["tuning"].get("evolved", {}).get("reference")
+    if reference and reference["adopted"]:
+        found.append(
+            f"both variants have the standard's hyper-parameters: the trials do not show that evolved wants others "
+            f"(p = {reference['p']:.3g})"
         )
     if result["primary"]["expected_regrets"] is None:
         found.append("noise of the tuning is not counted: intervals and p hold for the hyper-parameters as they are")
@@ -102,7 +107,8 @@ def judge(result: dict[str, Any], scaling: dict[str, Any] | None, settings: Vali
 
     Tunings of too few trials withhold every claim: the word that they would have allowed stands beside the verdict.
     """
-    if result["primary"]["expected_regrets"] and tuning_noise.fewest(result["tuning"]) < tuning_noise.CLAIM_TRIALS:
+    joint = result["tuning"] and result["provenance"]["tuning_policy"] == "joint"
+    if joint and tuning_noise.fewest(result["tuning"]) < tuning_noise.CLAIM_TRIALS:
         result["verdict"] = {"word": "inconclusive", "withheld": result["verdict"]["word"]}
     result["criteria"] = success_criteria(result, scaling, settings)
     result["strong_criteria"] = strong_criteria(result)

@@ -17,7 +17,7 @@ from evomix.errors import UserError
 from evomix.provenance import provenance
 from evomix.settings import Tuning
 from evomix.streams import numpy_stream
-from evomix.tuning import journal, surface
+from evomix.tuning import journal, sharing, surface
 from evomix.tuning.design import replacement
 from evomix.tuning.search_space import NAMES, Dimension, coordinates, dimensions, grid
 
@@ -58,14 +58,23 @@ def gather(design: Path, worker_files: list[Path]) -> tuple[dict[str, Any], list
 
 
 def choose(
-    tuning: Tuning, design: Path, worker_files: list[Path], output: Path, *, policy: Literal["joint", "shared"]
+    tuning: Tuning,
+    design: Path,
+    worker_files: list[Path],
+    output: Path,
+    *,
+    policy: Literal["joint", "shared"],
+    reference: Path | None = None,
 ) -> None:
     """Write `output` (best.json), and beside it trials.parquet and study.journal.
 
+    `reference` is the best.json of the variant that this one is compared with: its hyper-parameters are taken unless
+    the trials of both show that this variant wants others (see `sharing`), or its trial nearest to them did not finish.
+
     `chosen` holds the hyper-parameters; the rest says how well they are known: expected loss with standard error, noise
-    of a trial, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of optima
-    that the trials leave possible, the budget and the steps spent of it. Losses in nats per token. Raises UserError
-    with fewer than four finished trials.
+    of a trial there, the luckiest trial and its optimism, terms of the surface, expected regret, the middle 90 % of
+    optima that the trials leave possible, the budget and the steps spent of it. Losses in nats per token. Raises
+    UserError with fewer than four finished trials.
     """
     import pandas as pd
 
@@ -90,6 +99,13 @@ def choose(
     candidates = candidates[_near_finished(space, candidates, points, finished)]
     expected, error = fitted.predict(candidates)
     index = fitted.cautious_optimum(candidates)
+    shared = None if reference is None else _shared(tuning, reference, design, trials, points, active)
+    if shared is not None:
+        place = coordinates(space, [shared["chosen"]])
+        nearest = int(((candidates - place) ** 2).sum(axis=1).argmin())
+        shared["own_choice"] = _values(space, candidates[index])
+        shared["adopted"] = shared["p"] > sharing.LEVEL and bool(np.allclose(candidates[nearest], place, atol=0.02))
+        index = nearest if shared["adopted"] else index
     draws = fitted.draw(candidates, numpy_stream(tuning.seed, "surface"), _DRAWS)
     optima = candidates[draws.argmin(axis=0)]
     luckiest = int(np.flatnonzero(finished)[losses.argmin()])
@@ -105,15 +121,16 @@ def choose(
         {
             **owner,
             "policy": policy,
-            "chosen": _values(space, candidates[index]),
+            "chosen": shared["chosen"] if shared and shared["adopted"] else _values(space, candidates[index]),
+            "reference": shared,
             "at_edge": [space[item].name for item in active if abs(candidates[index, item]) == 1],
             "predicted": {"loss": _short(expected[index]), "standard_error": _short(error[index])},
-            "expected_regret": _short((draws[index] - draws.min(axis=0)).mean()),
+            "expected_regret": _short(surface.expected_regret(draws, index)),
             "possible": {
                 space[item].name: [space[item].value(float(end)) for end in np.quantile(optima[:, item], [0.05, 0.95])]
                 for item in active
             },
-            "residual_sd": _short(fitted.residual_sd),
+            "residual_sd": _short(fitted.noise(candidates[[index]])[0]),
             "luckiest": {
                 **{key: trials[luckiest][key] for key in ("number", *NAMES, "loss")},
                 "predicted": _short(at_trials[luckiest]),
@@ -131,6 +148,33 @@ def choose(
             "provenance": provenance("evomix.tuning.choice", tuning_policy=policy, tuning_budget=tuning.budget),
         },
     )
+
+
+def _shared(
+    tuning: Tuning,
+    reference: Path,
+    design: Path,
+    trials: list[dict[str, Any]],
+    points: npt.NDArray[np.float64],
+    active: tuple[int, ...],
+) -> dict[str, Any]:
+    """Return what the reference chose, and the evidence of the trials that both finished for another choice."""
+    import pandas as pd
+
+    best = read_json(reference, "tuning")
+    if best["design"] != digest_file(design):
+        raise UserError(f"{reference} was made from another design than {design}; delete it and run the workflow again")
+    other = pd.read_parquet(reference.parent / "trials.parquet").set_index("number")["loss"].dropna()
+    both = [place for place, trial in enumerate(trials) if trial["loss"] is not None and trial["number"] in other.index]
+    difference = np.array([trials[place]["loss"] - other[trials[place]["number"]] for place in both])
+    p = sharing.difference_p(points[both], difference, active, numpy_stream(tuning.seed, "sharing"))
+    return {
+        "variant": best["variant"],
+        "chosen": dict(best["chosen"]),
+        "p": _short(p),
+        "level": sharing.LEVEL,
+        "pairs": len(both),
+    }
 
 
 def _near_finished(
@@ -164,6 +208,7 @@ def _described(fitted: surface.Surface, space: tuple[Dimension, ...], active: tu
         "left_out": [name(term) for term in full if term not in fitted.terms],
         "penalties": dict(zip(("learning_rate", "others"), map(_short, fitted.penalties), strict=True)),
         "degrees_of_freedom": _short(fitted.degrees_of_freedom),
+        "noise_growth": fitted.growth,
     }
 
 

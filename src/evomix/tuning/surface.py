@@ -4,6 +4,8 @@ The luckiest trial of many owes its rank to noise (winner's curse); a smooth sur
 The noise in the chosen hyper-parameters is shared by every seed of a variant, so a steadier choice also keeps the error
 rates of the later paired test. A quadratic alone would do worse than the luckiest trial where the loss has a cliff at
 high learning rates or is steep at low ones, so the curve along the learning rate may have up to the sixth degree.
+The noise of a trial may grow along it too: just below the cliff, where the best rates often lie, runs scatter many
+times as much as elsewhere, and a surface with one noise for all would believe the lucky ones.
 """
 
 from __future__ import annotations
@@ -25,6 +27,13 @@ _FREEDOM = 0.6
 """Largest degrees of freedom per trial: a surface through every trial could not tell noise from shape."""
 _PENALTIES = np.array([(first, other) for first in np.logspace(-5, 1, 10) for other in np.logspace(-3, 3, 10)])
 """Candidate penalties: of the terms in the first coordinate alone, and of all others."""
+_GROWTHS = np.array([-1.0, 0.0, 1.0])
+"""Candidate growths of the noise: change of the log of its standard deviation per coordinate of the first dimension.
+
+At most one: with more, quiet trials far from the best learning rates would decide alone.
+"""
+_GROWTH_SD = 1.0
+"""Prior spread of the growth around 0, so that few trials do not invent one."""
 _LEAST_SQUARES = 1e-18
 
 
@@ -58,7 +67,10 @@ def _features(points: Array, wanted: list[Term]) -> Array:
 
 @dataclass(frozen=True)
 class Surface:
-    """A fitted surface: coefficients of its terms, their covariance, and the noise of a single trial."""
+    """A fitted surface: coefficients of its terms, their covariance, and the noise of a single trial.
+
+    The noise has standard deviation `residual_sd` · exp(`growth` · (u − `centre`)), u the first active coordinate.
+    """
 
     terms: list[Term]
     coefficients: Array
@@ -66,6 +78,14 @@ class Surface:
     penalties: tuple[float, float]
     degrees_of_freedom: float
     residual_sd: float
+    growth: float
+    centre: float
+    first: int
+
+    def noise(self, points: Array) -> Array:
+        """Return the standard deviation of a single trial's loss at `points` (n, dimensions), nats per token."""
+        sd: Array = self.residual_sd * np.exp(self.growth * (points[:, self.first] - self.centre))
+        return sd
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return the expected loss at `points` (n, dimensions) and its standard error, nats per token."""
@@ -89,49 +109,84 @@ class Surface:
         return drawn
 
 
+def expected_regret(draws: Array, chosen: int) -> float:
+    """Return by how much point `chosen` is expected to be worse than the best, nats per token, from `Surface.draw`."""
+    return float((draws[chosen] - draws.min(axis=0)).mean())
+
+
+@dataclass(frozen=True)
+class _Smoothing:
+    """Penalties and growth of the noise with their log restricted likelihood (and prior), and what they make of it."""
+
+    likelihood: float
+    penalties: tuple[float, float]
+    weighted: Array
+    """Penalty of each term but the constant."""
+    growth: float
+    trust: Array
+    """Inverse variance of each trial, relative: geometric mean 1."""
+    squares: float
+    freedom: float
+
+
 def fit(points: Array, losses: Array, active: tuple[int, ...]) -> Surface:
     """Fit the surface to finished trials: `points` (n, dimensions) in [−1, 1], `losses` (n,) in nats per token.
 
     Ridge regression (Hoerl & Kennard 1970) with the constant unpenalised, read as a Gaussian prior on the
-    coefficients: two penalties maximise the restricted likelihood (Patterson & Thompson 1971), and the covariance is
-    the posterior's. Needs at least MINIMUM trials.
+    coefficients, and noise whose logarithm is linear in the first coordinate (Harvey 1976). Two penalties and that
+    slope maximise the restricted likelihood (Patterson & Thompson 1971); the covariance is the posterior's. Needs at
+    least MINIMUM trials.
     """
-    count = len(losses)
-    wanted = terms(count, active)
+    count, wanted = len(losses), terms(len(losses), active)
     features = _features(points, wanted)
-    weights = np.array([_weight(term, active) for term in wanted])
-    penalties, weighted, squares, freedom = _penalise(
-        features[:, 1:], losses, weights[1:], _is_first(wanted, active)[1:]
+    first = active[0] if active else 0
+    place = points[:, first] - points[:, first].mean()
+    growths = _GROWTHS if active else np.zeros(1)
+    best = max(
+        (_smooth(features, losses, wanted, active, place, float(growth)) for growth in growths),
+        key=lambda smoothing: smoothing.likelihood,
     )
-    precision = features.T @ features + np.diag(np.concatenate([[0.0], weighted]))
-    inverse: Array = np.linalg.inv(precision).astype(np.float64)
-    variance = max(squares, _LEAST_SQUARES) / (count - 1)
-    return Surface(wanted, inverse @ features.T @ losses, variance * inverse, penalties, freedom, variance**0.5)
+    trusted = features.T * best.trust
+    inverse: Array = np.linalg.inv(trusted @ features + np.diag([0.0, *best.weighted])).astype(np.float64)
+    variance = max(best.squares, _LEAST_SQUARES) / (count - 1)
+    return Surface(
+        wanted, inverse @ trusted @ losses, variance * inverse, best.penalties, best.freedom, variance**0.5,
+        best.growth, float(points[:, first].mean()), first,
+    )  # fmt: skip
 
 
-def _penalise(
-    features: Array, losses: Array, weights: Array, first: npt.NDArray[np.bool_]
-) -> tuple[tuple[float, float], Array, float, float]:
-    """Return the best pair of penalties, each term's penalty, the penalised sum of squares, the degrees of freedom.
+def _smooth(
+    features: Array, losses: Array, wanted: list[Term], active: tuple[int, ...], place: Array, growth: float
+) -> _Smoothing:
+    """Return the best pair of penalties for one growth of the noise.
 
-    The restricted likelihood of a ridge with free constant, noise variance profiled out, is that of centred data:
-    −½ [log|Λ + X'X| − log|Λ| + (n − 1) log(y'y − y'X (Λ + X'X)⁻¹ X'y)].
+    The restricted likelihood of a ridge with free constant, noise variance profiled out, is that of data scaled by
+    their trust and freed from the constant:
+    −½ [log|Λ + X'X| − log|Λ| + (n − 1) log(y'y − y'X (Λ + X'X)⁻¹ X'y) + log 1'W1], with log|W| = 0 here.
     """
-    count = len(losses)
-    if not features.shape[1]:
-        return (1.0, 1.0), weights, float(np.sum((losses - losses.mean()) ** 2)), 1.0
-    centred, response = features - features.mean(axis=0), losses - losses.mean()
-    square, projection = centred.T @ centred, centred.T @ response
-    candidates = weights * np.where(first, _PENALTIES[:, :1], _PENALTIES[:, 1:])
+    trust = np.exp(-2 * growth * place)
+    scaled = features * np.sqrt(trust)[:, None]
+    constant = scaled[:, 0] / np.linalg.norm(scaled[:, 0])
+    response = losses * np.sqrt(trust)
+    response = response - constant * (constant @ response)
+    prior = -0.5 * (float(np.log(trust.sum())) + (growth / _GROWTH_SD) ** 2)
+    if len(wanted) == 1:
+        return _Smoothing(prior, (1.0, 1.0), np.zeros(0), growth, trust, float(response @ response), 1.0)
+    free = scaled[:, 1:] - np.outer(constant, constant @ scaled[:, 1:])
+    square, projection = free.T @ free, free.T @ response
+    weights = np.array([_weight(term, active) for term in wanted[1:]])
+    candidates = weights * np.where(_is_first(wanted, active)[1:], _PENALTIES[:, :1], _PENALTIES[:, 1:])
     inverses = np.linalg.inv(square + candidates[:, :, None] * np.eye(len(weights)))
     freedom = 1 + np.einsum("ctu,ut->c", inverses, square)
     squares = np.maximum(response @ response - projection @ inverses @ projection, _LEAST_SQUARES)
     determinants = -np.linalg.slogdet(inverses)[1] - np.log(candidates).sum(axis=1)
-    likelihood = -0.5 * (determinants + (count - 1) * np.log(squares))
-    allowed = freedom <= max(_FREEDOM * count, freedom.min())
+    likelihood = prior - 0.5 * (determinants + (len(losses) - 1) * np.log(squares))
+    allowed = freedom <= max(_FREEDOM * len(losses), freedom.min())
     best = int(np.argmax(np.where(allowed, likelihood, -np.inf)))
-    chosen = (float(_PENALTIES[best, 0]), float(_PENALTIES[best, 1]))
-    return chosen, candidates[best], float(squares[best]), float(freedom[best])
+    return _Smoothing(
+        float(likelihood[best]), (float(_PENALTIES[best, 0]), float(_PENALTIES[best, 1])), candidates[best],
+        growth, trust, float(squares[best]), float(freedom[best]),
+    )  # fmt: skip
 
 
 def _is_first(wanted: list[Term], active: tuple[int, ...]) -> npt.NDArray[np.bool_]:

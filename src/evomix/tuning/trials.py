@@ -19,10 +19,12 @@ from evomix.artifacts import digest_file, read_json, write_json
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.specs import RunSpec, spec_digest, write_spec
+from evomix.streams import derive
 from evomix.training.contained import RunError
 from evomix.training.finished import MODULE
 from evomix.tuning.design import replacement
 from evomix.tuning.pruning import Halving, Pauser, Trainer
+from evomix.tuning.search_space import NAMES
 
 DEATHS = 5
 """Deaths of its job, without a new checkpoint in between, after which a trial has failed: one less than the starts that
@@ -30,10 +32,14 @@ profiles/slurm grants a job, so that its last retry goes on without the trial.""
 
 
 def trial_spec(run: RunSpec, trial: dict[str, Any], steps: int) -> RunSpec:
-    """Return the spec of one trial: the run's, with the trial's hyper-parameters and number of steps."""
-    names = ("learning_rate", "warmup_steps", "weight_decay", "batch_size")
-    optimisation = run.optimisation.model_copy(update={"steps": steps, **{name: trial[name] for name in names}})
-    return run.model_copy(update={"optimisation": optimisation})
+    """Return the spec of one trial: the run's, with the trial's hyper-parameters, number of steps and training seed.
+
+    Every trial has a seed of its own, the same for all variants that share the run's. With one seed for all, what that
+    seed does to neighbouring points is alike, and the surface takes its whims for the shape of the loss.
+    """
+    optimisation = run.optimisation.model_copy(update={"steps": steps, **{name: trial[name] for name in NAMES}})
+    seed = derive(run.seed, "trial", trial["number"]) % 2**31
+    return run.model_copy(update={"optimisation": optimisation, "seed": seed})
 
 
 def run_trials(
