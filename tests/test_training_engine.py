@@ -121,7 +121,7 @@ def test_nan_ends_the_run_within_a_block(stats: Path, tmp_path: Path, monkeypatc
 def test_a_mechanism_of_many_operations_is_named(
     stats: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dispatches = engine.prepare(make_spec(stats))[2]
+    dispatches = engine.prepare(make_spec(stats))[2].operations
     assert not caplog.records
     monkeypatch.setattr(engine, "MANY_DISPATCHES", dispatches - 1)
     engine.prepare(make_spec(stats))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from evomix.artifacts import read_json
 from evomix.mechanisms import library
@@ -29,15 +31,15 @@ def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def make_trainers(path: Path, dtype: torch.dtype, precision: str = "float32") -> list[Trainer]:
+def make_trainers(path: Path, dtype: torch.dtype, layers: int = 2) -> list[Trainer]:
     """Return runs that differ in seed, learning rate, warm-up and weight decay."""
-    execution = Execution.model_validate({"device": "cpu", "precision": precision, "checkpoint_every": 10})
+    execution = Execution.model_validate({"device": "cpu", "precision": "float32", "checkpoint_every": 10})
     trainers = []
     for run in range(RUNS):
         optimisation = Optimisation(
             steps=40, batch_size=3, learning_rate=1e-3 * (run + 1), warmup_steps=run, weight_decay=0.1 * run, clip=0.5
         )
-        model = Transformer(architecture(), library.load(path), seed=run).to(dtype)
+        model = Transformer(architecture(layers=layers), library.load(path), seed=run).to(dtype)
         trainers.append(Trainer(model, optimisation, execution, seed=run))
     return trainers
 
@@ -84,7 +86,8 @@ def test_train_many_gives_the_results_of_train(stats: Path, tmp_path: Path, capl
     specs = [make_spec(stats, seed=seed, learning_rate=1e-3 * (1 + seed)) for seed in range(RUNS)]
     with caplog.at_level(logging.INFO):
         many = train_many(specs, [tmp_path / f"many_{seed}" for seed in range(RUNS)])
-    assert f"stacked: {RUNS} runs" in caplog.text
+    assert f"stacked, eager: {RUNS} runs of 40 steps, a step and run expected to take" in caplog.text
+    assert "a step and run took" in caplog.text
     for seed, spec in enumerate(specs):
         alone = engine.train(spec, tmp_path / f"alone_{seed}")
         ours = many[seed]
@@ -121,26 +124,66 @@ def test_stack_resumes_bit_for_bit(steps: int, stats: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("line", "sentence"),
+    ("line", "setup", "sentence"),
     [
-        ("v_BHTP = v_BHTP * (1.0 if v_BHTP.abs().mean().item() < 1e9 else 2.0)", "cannot be stacked"),
-        ("v_BHTP = v_BHTP + 0 * torch.rand(1)", "cannot be stacked"),
+        ("v_BHTP = v_BHTP * (1.0 if v_BHTP.abs().mean().item() < 1e9 else 2.0)", "pass", "cannot be stacked"),
+        ("v_BHTP = v_BHTP + 0 * torch.rand(1)", "pass", "cannot be stacked"),
+        ("v_BHTP = v_BHTP + self.kept; self.kept = v_BHTP.detach().mean()", "self.kept = 0", "cannot be stacked"),
+        ("self.seen += 1; v_BHTP = v_BHTP * (1 + 0.01 * self.seen)", "self.seen = 0", "differs from the run alone"),
         (
-            "self.seen = getattr(self, 'seen', 0) + 1; v_BHTP = v_BHTP * (1 + 0.01 * self.seen)",
+            "self.seen = self.seen + 1; v_BHTP = v_BHTP * (1 + 0.01 * self.seen)",
+            "self.register_buffer('seen', torch.zeros(1))",
             "differs from the run alone",
         ),
+        (
+            "type(self).seen = self.seen + 1; v_BHTP = v_BHTP * (1 + 0.01 * self.seen)",
+            "type(self).seen = 0",
+            "differs from the run alone",
+        ),
+        ("v_BHTP = v_BHTP * __import__('random').random()", "pass", "differs from the run alone"),
     ],
-    ids=["item", "global randomness", "rebound state"],
+    ids=[
+        *("item", "global randomness", "values kept between steps", "counter", "rebound buffer", "shared by all runs"),
+        "python's randomness",
+    ],
 )
 def test_mechanism_that_cannot_be_stacked_goes_one_after_another(
-    line: str, sentence: str, stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    line: str, setup: str, sentence: str, stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write_mechanism(tmp_path / "odd.py", line)
+    path = write_mechanism(tmp_path / "odd.py", line, setup)
     specs = [make_spec(stats, path, seed=seed, steps=6) for seed in range(RUNS)]
+    random.seed(1)
     summaries = train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
     assert sentence in caplog.text
+    assert read_json(tmp_path / "run_0/timing.json", "timing")["tier"] == "eager"
+    if "random" not in line:
+        for seed, spec in enumerate(specs):
+            assert engine.train(spec, tmp_path / f"alone_{seed}")["loss"] == summaries[seed]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("line", "setup"),
+    [
+        ("v_BHTP = v_BHTP - v_BHTP.mean()", "pass"),
+        (
+            "self.seen.add_(v_BHTP.detach().mean().abs()); v_BHTP = v_BHTP * (1 + self.seen)",
+            "self.register_buffer('seen', torch.zeros(1))",
+        ),
+    ],
+    ids=["mean over the batch", "buffer changed in place"],
+)
+def test_what_belongs_to_a_run_is_not_shared_by_the_stack(line: str, setup: str, stats: Path, tmp_path: Path) -> None:
+    path = write_mechanism(tmp_path / "odd.py", line, setup)
+    specs = [make_spec(stats, path, seed=seed, steps=20) for seed in range(RUNS)]
+    summaries = train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])
+    assert read_json(tmp_path / "run_0/timing.json", "timing")["tier"] == "stacked, eager"
     for seed, spec in enumerate(specs):
-        assert engine.train(spec, tmp_path / f"alone_{seed}")["loss"] == summaries[seed]["loss"]
+        assert engine.train(spec, tmp_path / f"alone_{seed}")["loss"] == pytest.approx(
+            summaries[seed]["loss"], abs=1e-5
+        )
+        ours, theirs = (load_file(tmp_path / f"{way}_{seed}/model.safetensors") for way in ("run", "alone"))
+        for name, tensor in theirs.items():
+            torch.testing.assert_close(ours[name], tensor, atol=1e-4, rtol=1e-4)
 
 
 def test_one_diverged_run_leaves_the_others_alone(stats: Path, tmp_path: Path) -> None:
@@ -169,9 +212,6 @@ def test_runs_are_captured_alone_where_their_stack_cannot_be(
 def test_runs_that_do_not_belong_together_are_not_stacked(
     stats: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert ensemble.pays(10, 5e7, 500, "cpu")
-    assert not ensemble.pays(3, 5e7, 500, "cpu")
-    assert not ensemble.pays(10, 5e8, 500, "cpu")
     specs = [make_spec(stats, batch_size=2 + seed, steps=3) for seed in range(RUNS)]
     with caplog.at_level(logging.INFO):
         train_many(specs, [tmp_path / f"run_{seed}" for seed in range(RUNS)])

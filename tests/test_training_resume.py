@@ -18,6 +18,7 @@ from evomix.errors import UserError
 from evomix.specs import RunSpec, write_spec
 from evomix.training import checkpoint, engine, trainer
 from evomix.training.preemption import EXIT_CODE
+from evomix.training.step_times import Work
 from training_study import make_spec, write_corpus
 
 RESULTS = ["summary.json", "curve.parquet", "model.safetensors"]
@@ -121,7 +122,7 @@ def test_every_tensor_of_a_checkpoint_counts(
         original(self, {**state, key: self.tensors().get(key, torch.zeros_like(state[key])).clone()})
 
     monkeypatch.setattr(engine.Trainer, "load_tensors", forgetful)
-    monkeypatch.setattr(engine.Trainer, "count_dispatches", lambda self, tokens: 0)
+    monkeypatch.setattr(engine.Trainer, "work", lambda self, tokens: Work(0, 0, 0.0))
     engine.train(spec, tmp_path / "stopped")
     assert (tmp_path / "stopped/curve.parquet").read_bytes() != (tmp_path / "whole/curve.parquet").read_bytes()
 

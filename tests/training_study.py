@@ -72,10 +72,16 @@ def make_spec(stats: Path, mechanism: Path | None = None, **changes: Any) -> Run
     return RunSpec.model_validate(sections)
 
 
-def write_mechanism(path: Path, line: str) -> Path:
-    """Write the standard matrix mixer with `line` at the beginning of its forward pass (indented by eight)."""
+def write_mechanism(path: Path, line: str, setup: str = "pass") -> Path:
+    """Write the standard matrix mixer with `setup` at the end of its construction, `line` before its forward pass."""
     source = library.standard("matrix_mixer").read_text(encoding="utf-8")
     addition = f"""
+    def __init__(self, width, heads):
+        super().__init__(width, heads)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        {setup}
+
     def forward(self, x_BTD, v_BHTP):
         {line}
         return super().forward(x_BTD, v_BHTP)

@@ -8,6 +8,8 @@ commit, so that a commit in the middle of a study leaves the bytes of finished a
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ from evomix.training.exams import open_exam
 from evomix.training.finished import MODULE
 from evomix.training.record import Record
 from evomix.training.schedule import learning_rate
+
+
+@contextmanager
+def undisturbed(model: Transformer) -> Iterator[None]:
+    """Leave the model's buffers as they were: being measured must change neither the training nor a stack of it."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    yield
+    for name, buffer in model.named_buffers():
+        buffer.copy_(before[name])
 
 
 class Book:
@@ -53,7 +64,8 @@ class Book:
         if self.record.diverged:
             return
         began = time.monotonic()
-        self.record.add_evaluation(self.exam.point(model, self.record.finished))
+        with undisturbed(model):
+            self.record.add_evaluation(self.exam.point(model, self.record.finished))
         self.evaluation_seconds += time.monotonic() - began
 
     def pause(self) -> None:
@@ -72,11 +84,12 @@ class Book:
         """
         record = self.record
         marks: dict[str, Any] = {"loss": None, "bits_per_byte": None}
-        if not record.diverged:
-            marks = self.exam.final(model)
-            if marks["loss"] is None:
-                record.reason = "final held-out loss was not finite"
-        summary = self.summary(model, marks)
+        with undisturbed(model):
+            if not record.diverged:
+                marks = self.exam.final(model)
+                if marks["loss"] is None:
+                    record.reason = "final held-out loss was not finite"
+            summary = self.summary(model, marks)
         weights = {key: value.cpu().contiguous().clone() for key, value in model.state_dict().items()}
         with atomic_path(self.folder / "model.safetensors") as temporary:
             save_file(weights, temporary)

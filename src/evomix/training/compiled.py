@@ -9,9 +9,9 @@ Shapes: R runs, n parameters, B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -68,6 +68,16 @@ def _step(stack: Stack, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return optimizer.parameters, optimizer.mean, optimizer.square, losses.detach(), norms
 
 
+def _solve_triangular(
+    system: torch.Tensor, right: torch.Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> torch.Tensor:
+    """Return the solution of a triangular system by the older operation, for which compiled libraries have a call."""
+    if not left:
+        return _solve_triangular(system.mT, right.mT, upper=not upper, unitriangular=unitriangular).mT
+    solution: torch.Tensor = torch.ops.aten.triangular_solve(right, system, upper, False, unitriangular)[0]
+    return solution
+
+
 def trace(stack: Stack, tokens: torch.Tensor, folder: Path) -> int:
     """Trace a step on tokens (R, B, …) of every step's shape and write it to `folder`; return its operations.
 
@@ -81,7 +91,12 @@ def trace(stack: Stack, tokens: torch.Tensor, folder: Path) -> int:
     traced = make_fx(lambda *given: _step(stack, *given))(*inputs)
     with torch.no_grad():  # the graph holds its own backward pass; core operations alone are left, none in place
         pure = torch.func.functionalize(traced, remove="mutations")
-        graph = make_fx(pure, decomposition_table=dict(core_aten_decompositions()))(*inputs)
+        aten = torch.ops.aten
+        own: dict[Any, Callable[..., Any]] = {
+            aten.linalg_solve_triangular.default: _solve_triangular,
+            aten.__rshift__.Scalar: lambda left, right: aten.bitwise_right_shift.Tensor_Scalar(left, right),
+        }
+        graph = make_fx(pure, decomposition_table={**core_aten_decompositions(), **own})(*inputs)
     graph.graph.eliminate_dead_code()
     text, captured = portable.write(graph, inputs)
     save_file({f"{place:05d}": tensor.clone() for place, tensor in enumerate(captured)}, folder / CAPTURED)
@@ -128,16 +143,3 @@ def machine_code(folder: Path) -> str:
 def compiled_tier(stack: Stack, folder: Path) -> Tier:
     """Return the way of taking steps whose compiled library is in `folder`."""
     return Tier("a compiled graph", lambda: Compiled(stack, folder), TOLERANCE)
-
-
-def worth(compiled: Compiled, tokens: list[torch.Tensor]) -> str:
-    """Say what a step costs either way in measured CPU time, which decides nothing; leaves the state as it was."""
-    before = {key: value.clone() for key, value in compiled.tensors().items()}
-    times = []
-    for stepper in (compiled.stack, compiled):
-        began = time.process_time()
-        for step, batch in enumerate(tokens):
-            stepper.step(step, batch)
-        times.append(1e3 * (time.process_time() - began) / len(tokens))
-        compiled.load_tensors(before)
-    return f"a step takes {times[1]:.2f} ms of CPU time instead of {times[0]:.2f}"

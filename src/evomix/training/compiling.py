@@ -5,8 +5,7 @@ and leaves its graph as plain data; a second, which never sees the candidate, re
 compiles it, confined like the first except that compilers may be started; the training then loads the library.
 Libraries are kept between jobs by what decides their bytes: graph, torch, compiler, processor.
 
-Whether it is worth it is decided from counts, as for stacking: compiling costs about as many CPU seconds as the graph
-has operations, and so does an eager step, hence a number of steps after which it is repaid, whatever the machine.
+Whether it is repaid by the length of the runs follows from measured step times, as for stacking (`step_times`).
 """
 
 from __future__ import annotations
@@ -32,15 +31,16 @@ from evomix.errors import UserError
 from evomix.gate import sandbox
 from evomix.settings import Sandbox
 from evomix.specs import RunSpec
-from evomix.training.groups import unlike
+from evomix.training.groups import compilable, unlike
 from evomix.training.preemption import EXIT_CODE
 
 logger = logging.getLogger(__name__)
 
-FEWEST_STEPS = 10_000
-"""Steps from which compiling is repaid even by few runs without a kept library: ten tiny runs repay its 54 to 75 CPU
-seconds after 1,700 steps against runs one after another, after 5,200 to 7,000 against the eager stack, four after about
-10,000 (tests/benchmarks/compiled.py, on a busy machine)."""
+FEWEST_STEPS = 1_000
+"""Steps below which nothing is traced to find out: no stack that was measured repays its compiling earlier."""
+
+MOST_BYTES_KEPT = 2**30
+"""Size of all kept libraries together, of half a megabyte or so each, beyond which the least recently used go."""
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64")
 _LARGEST_GRAPH = 2**24
@@ -64,8 +64,8 @@ class Step:
 def considered(runs: Sequence[tuple[RunSpec, Path]]) -> bool:
     """Return whether compiling is tried at all: long float32 runs on a CPU, and enough of them for a stack."""
     first = runs[0][0]
-    plain = first.execution.device == "cpu" and first.execution.precision == "float32"
-    return plain and first.optimisation.steps >= FEWEST_STEPS and unlike([spec for spec, _ in runs]) is None
+    long = first.optimisation.steps >= FEWEST_STEPS
+    return long and compilable(first) and unlike([spec for spec, _ in runs]) is None
 
 
 def cache_folder() -> Path:
@@ -83,6 +83,7 @@ def compiled_step(runs: Sequence[tuple[RunSpec, Path]], readable: Sequence[Path]
     folder.mkdir(parents=True)
     compiler = shutil.which(os.environ.get("CXX") or "g++")
     reason = "this machine has no C++ compiler" if compiler is None else None
+    level = logging.WARNING
     if compiler is not None:
         result = sandbox.run(
             ["-m", "evomix", "trace-worker", str(folder), *(str(place) for _, place in runs)],
@@ -92,16 +93,15 @@ def compiled_step(runs: Sequence[tuple[RunSpec, Path]], readable: Sequence[Path]
             seconds=_SECONDS,
         )
         reason = _failure(result)
+        level = logging.INFO if reason else level
     if reason is None and compiler is not None:
         try:
             text = _graph(folder / "step.json")
-            found, seconds = _library(text, compiler, settings)
-            with open(found, "rb") as kept, open(folder / found.name, "xb") as own:  # never through a planted link
-                shutil.copyfileobj(kept, own)
+            seconds = fetch_library(text, compiler, settings, folder)
             return Step(folder, f"compiled in {seconds:.0f} s of CPU time" if seconds else "compiled by an earlier job")
         except (UserError, FileExistsError) as error:
             reason = str(error)
-    logger.warning("%s: its steps are not compiled (%s)", runs[0][0].mechanism.path, reason)
+    logger.log(level, "%s: its steps are not compiled (%s)", runs[0][0].mechanism.path, reason)
     shutil.rmtree(folder)
     return Step(None, f"not compiled: {reason}")
 
@@ -152,32 +152,76 @@ def _kept(folder: Path, key: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, key: str) -> Iterator[None]:
-    """Let one job at a time compile a key: the others find its result. Without locks all of them compile."""
-    with open(folder / f"{key}.lock", "w") as handle:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _alone(folder: Path, key: str, *, wait: bool) -> Iterator[bool]:
+    """Let one job at a time make, take or remove the library of a key; yield whether it is this one.
+
+    Only without `wait` may another be at it. On a file system without locks all of them compile and nothing is removed.
+    """
+    path = folder / f"{key}.lock"
+    while True:
+        with open(path, "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError:
+                yield wait
+                return
+            if _same_file(handle.fileno(), path):  # else it was removed while this job waited for it
+                yield True
+                return
 
 
-def _library(text: str, compiler: str, settings: Sandbox) -> tuple[Path, float]:
-    """Return the kept library of a graph, compiled if need be, and the CPU seconds that this took (0 when kept)."""
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def fetch_library(text: str, compiler: str, settings: Sandbox, place: Path) -> float:
+    """Put the library of a graph, compiled unless it was kept, into `place`; return what compiling took.
+
+    CPU seconds, 0 when it was kept. UserError when it cannot be compiled or kept.
+    """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder") from None
     key = _key(text, compiler)
-    with _alone(folder, key):
-        if (found := _kept(folder, key)) is not None:
-            return found, 0.0
-        before = _children_seconds()
-        with tempfile.TemporaryDirectory(prefix="evomix-compile-") as place:
-            made = _compile(text, compiler, Path(place), settings)
-            target = folder / f"{key}.{digest_file(made)[:32]}.so"
-            with atomic_path(target) as temporary:
-                shutil.copyfile(made, temporary)
-        return target, _children_seconds() - before
+    before = _children_seconds()
+    with _alone(folder, key, wait=True):
+        made = (found := _kept(folder, key)) is None
+        if found is None:
+            with tempfile.TemporaryDirectory(prefix="evomix-compile-") as workshop:
+                fresh = _compile(text, compiler, Path(workshop), settings)
+                found = folder / f"{key}.{digest_file(fresh)[:32]}.so"
+                with atomic_path(found) as temporary:
+                    shutil.copyfile(fresh, temporary)
+        for stale in folder.glob(f".{key}.*"):  # a killed job left it
+            stale.unlink()
+        os.utime(found)
+        with open(found, "rb") as kept, open(place / found.name, "xb") as own:  # never through a planted link
+            shutil.copyfileobj(kept, own)
+    _prune(folder)
+    return _children_seconds() - before if made else 0.0
+
+
+def _prune(folder: Path) -> None:
+    """Remove the libraries whose last use is longest ago until MOST_BYTES_KEPT suffice; never one that is in use."""
+    entries = []
+    for path in folder.glob("*.so"):
+        with contextlib.suppress(FileNotFoundError):
+            entries.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    excess = sum(size for _, size, _ in entries) - MOST_BYTES_KEPT
+    for _, size, path in sorted(entries):
+        if excess <= 0:
+            return
+        key = path.name.split(".")[0]
+        with _alone(folder, key, wait=False) as mine:
+            if mine:
+                path.unlink(missing_ok=True)
+                (folder / f"{key}.lock").unlink(missing_ok=True)
+                excess -= size
 
 
 def _children_seconds() -> float:

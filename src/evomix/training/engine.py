@@ -31,6 +31,7 @@ from evomix.training.inputs import Batches, check_corpus, load_mechanism, use_th
 from evomix.training.objective import objective_of
 from evomix.training.preemption import Preempted, watch_termination
 from evomix.training.progress import Progress
+from evomix.training.step_times import Work
 from evomix.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Session:
         stepper: Stepper,
         batches: list[Batches],
         kind: str,
-        dispatches: int,
+        work: Work,
         began: float,
         why: str,
     ) -> None:
@@ -87,9 +88,10 @@ class Session:
         self.steps = books[0].spec.optimisation.steps
         self.checkpoints = books[0].folder / "checkpoint"
         self.identity = identity([book.spec for book in books], kind)
-        self.dispatches, self.why = dispatches, why
+        self.work, self.why = work, why
         self.began, self.seconds, self.sessions = began, 0.0, 1
         self.finished = 0
+        self.spent, self.stepped = 0.0, 0
         self._resume()
 
     def _resume(self) -> None:
@@ -140,13 +142,17 @@ class Session:
     def advance(self, stop: threading.Event) -> None:
         """Train up to the next stop, or until `stop` is set, and record the block of losses."""
         first, last = self.finished, self._next_stop(self.finished)
-        values = torch.zeros(last - first, 2, len(self.books), device=self.batches[0].device)
+        device = self.batches[0].device
+        clock = time.process_time if device.type == "cpu" else time.perf_counter
+        began = clock()
+        values = torch.zeros(last - first, 2, len(self.books), device=device)
         while self.finished < last and not stop.is_set():
             losses, norms = self.stepper.step(self.finished, self._tokens(self.finished))
             row = values[self.finished - first]
             row[0], row[1] = losses, norms
             self.finished += 1
         told = values[: self.finished - first].tolist()
+        self.spent, self.stepped = self.spent + clock() - began, self.stepped + self.finished - first
         for run, book in enumerate(self.books):
             book.add_steps([(losses[run], norms[run]) for losses, norms in told])
 
@@ -183,6 +189,7 @@ class Session:
         if len(self.books) > 1:
             self.save()  # results are written one after another: a kill in between must find the whole group
         times = self._times()
+        logger.info("a step and run took %.3g ms: %s, %s", times["step_milliseconds"], self.stepper.tier, self.why)
         for run, book in enumerate(self.books):
             book.finish(self.stepper.model_of(run), times)
             checkpoint.sweep(book.folder)
@@ -200,8 +207,9 @@ class Session:
             "runs": len(self.books),
             "tier": self.stepper.tier,
             "why": self.why,
+            "step_milliseconds": 1e3 * self.spent / max(self.stepped, 1) / len(self.books),
             "peak_memory_bytes": peak,
-            "dispatches_per_step": self.dispatches,
+            "dispatches_per_step": self.work.operations,
             "device": device.type,
             "threads": torch.get_num_threads(),
         }
@@ -212,8 +220,8 @@ def identity(specs: list[RunSpec], kind: str) -> dict[str, Any]:
     return {"specs": [spec_digest(spec) for spec in specs], "code": fingerprint(MODULE), "kind": kind}
 
 
-def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
-    """Check and open what a run reads; return its trainer, batches and operations per step."""
+def prepare(spec: RunSpec) -> tuple[Trainer, Batches, Work]:
+    """Check and open what a run reads; return its trainer, batches and the work of a step."""
     use_threads()
     device = open_device(spec.execution.device, spec.execution.deterministic)
     check_corpus(spec)
@@ -223,15 +231,15 @@ def prepare(spec: RunSpec) -> tuple[Trainer, Batches, int]:
     torch.manual_seed(derive(spec.seed, "global"))
     model = Transformer(spec.architecture, mechanism, spec.seed).to(device)
     trainer = Trainer(model, spec.optimisation, spec.execution, spec.seed, objective_of(rows))
-    dispatches = trainer.count_dispatches(batches.read(0))
-    if dispatches > MANY_DISPATCHES:
+    work = trainer.work(batches.read(0))
+    if work.operations > MANY_DISPATCHES:
         logger.warning(
             "%s: %d operations per step (more than %d); a GPU would mostly wait for launches",
             spec.mechanism.path,
-            dispatches,
+            work.operations,
             MANY_DISPATCHES,
         )
-    return trainer, batches, dispatches
+    return trainer, batches, work
 
 
 def train(spec: RunSpec, folder: Path, why: str = ALONE) -> dict[str, Any]:
@@ -261,6 +269,6 @@ def train_until(spec: RunSpec, folder: Path, step: int) -> None:
 def _train_alone(spec: RunSpec, folder: Path, why: str, until: int | None = None) -> None:
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
-        trainer, batches, dispatches = prepare(spec)
+        trainer, batches, work = prepare(spec)
         stepper = capture(trainer, [batches.read(step) for step in range(2)])
-        Session([Book(spec, folder)], stepper, [batches], "solo", dispatches, began, why).train(stop, until)
+        Session([Book(spec, folder)], stepper, [batches], "solo", work, began, why).train(stop, until)

@@ -6,8 +6,7 @@ A tiny model costs mostly launches, so R stacked runs take less than R times as 
 stacked, or worse, be silently wrong; a probe compares the first steps with runs alone, and anything but equality means
 one run after another.
 
-Whether stacking pays is decided from counts (operations and FLOPs of a step), not from a stopwatch: rounding differs
-between the two ways, and a result must not depend on how busy the machine was.
+Whether stacking pays follows from measured step times (`step_times`).
 
 Shapes: R runs, n parameters, B batch, T tokens.
 """
@@ -26,28 +25,24 @@ from torch.func import functional_call, vmap
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
 from evomix.model.dropout import draw_masks
-from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
 from evomix.training import checkpoint
 from evomix.training.book import Book
-from evomix.training.compiled import Compiled, compiled_tier, machine_code, trace, worth
+from evomix.training.compiled import Compiled, compiled_tier, machine_code, trace
 from evomix.training.device import send
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
 from evomix.training.graph import capture, climb
-from evomix.training.groups import FEWEST_RUNS, unlike
+from evomix.training.groups import compilable, unlike
 from evomix.training.inputs import Batches
 from evomix.training.optimizer import AdamW, coefficients
 from evomix.training.preemption import watch_termination
+from evomix.training.step_times import Choice, Work, choose
+from evomix.training.step_times_measured import MACHINES
 from evomix.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-FLOPS_PER_LAUNCH = {"cpu": 4e5, "cuda": 1e9}
-"""Training FLOPs per operation above which a step is arithmetic, not launches. On a CPU ten stacked runs gain 2.5 at
-3e4, 2.0 at 1e5, 1.5 at 3e5 and 1.2 at 7e5 (tests/benchmarks/stacking.py), less what the probe costs; the number for a
-GPU follows from its data sheet and is not measured."""
 
 PROBE_STEPS = 3
 PROBE_TOLERANCE = 2e-4
@@ -180,30 +175,25 @@ class Stack:
         torch.set_rng_state(state["generator.global"])
 
 
-def pays(runs: int, flops_per_step: float, dispatches: int, device: str) -> bool:
-    """Return whether stacking is expected to pay: enough runs, and steps made of launches rather than arithmetic."""
-    return runs >= FEWEST_RUNS and flops_per_step / dispatches < FLOPS_PER_LAUNCH[device]
-
-
 def probe(trainers: list[Trainer], batches: list[Batches]) -> str | None:
     """Compare the first steps of the stacked runs with the runs alone; return why they must not be stacked, or None.
 
     Moves the trainers; build fresh ones to train.
     """
+    tokens = [torch.stack([batch.read(step) for batch in batches]) for step in range(PROBE_STEPS)]
     try:
         stack = Stack(trainers)
         streams = [trainer.dropout.get_state() for trainer in trainers]
-        tokens = [torch.stack([batch.read(step) for batch in batches]) for step in range(PROBE_STEPS)]
         stacked = [stack.step(step, tokens[step]) for step in range(PROBE_STEPS)]
-    except Exception as error:  # what a mechanism may do under vmap is without limit
+        for run, trainer in enumerate(trainers):
+            trainer.dropout.set_state(streams[run])
+            for step in range(PROBE_STEPS):
+                alone = trainer.step(step, tokens[step][run])
+                for ours, theirs in zip(stacked[step], alone, strict=True):
+                    if not torch.isclose(ours[run], theirs, rtol=PROBE_TOLERANCE, atol=0):
+                        return f"step {step + 1} differs from the run alone ({ours[run].item():g}, {theirs.item():g})"
+    except Exception as error:  # what a mechanism may do under vmap, or after it, is without limit
         return f"it cannot be stacked ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-    for run, trainer in enumerate(trainers):
-        trainer.dropout.set_state(streams[run])
-        for step in range(PROBE_STEPS):
-            alone = trainer.step(step, tokens[step][run])
-            for ours, theirs in zip(stacked[step], alone, strict=True):
-                if not torch.isclose(ours[run], theirs, rtol=PROBE_TOLERANCE, atol=0):
-                    return f"step {step + 1} differs from the run alone ({ours[run].item():g}, {theirs.item():g})"
     return None
 
 
@@ -235,9 +225,9 @@ def trace_many(specs: list[RunSpec], folders: list[Path], output: Path) -> None:
     if reason := unlike([spec for spec, _ in group]):
         raise UserError(reason)
     with torch.random.fork_rng():
-        prepared, _, why, worth_it = _prepare_stack(group)
-        if not worth_it:
-            raise UserError(why)
+        prepared, _, choice = _prepare_stack(group, compiled=compilable(group[0][0]))
+        if choice.way != "compiled":
+            raise UserError(f"not repaid by {choice.sentence}")
         tokens = torch.stack([feed.read(0) for _, feed in prepared])
         try:
             trace(Stack([trainer for trainer, _ in prepared]), tokens, output)
@@ -275,18 +265,24 @@ def _was_stacked(runs: list[tuple[RunSpec, Path]]) -> bool:
     return found == identity([spec for spec, _ in runs], kind) and kind.startswith(_kind(len(runs)))
 
 
-def _prepare_stack(runs: list[tuple[RunSpec, Path]]) -> tuple[list[tuple[Trainer, Batches]], int, str, bool]:
-    """Prepare runs: their trainers and batches, operations per step, why they are stacked or not, whether it pays.
+def _choice(runs: list[tuple[RunSpec, Path]], trainer: Trainer, work: Work, *, compiled: bool) -> Choice:
+    """Return how runs of which `trainer` is the first are to be carried out."""
+    steps = runs[0][0].optimisation.steps
+    return choose(MACHINES[trainer.device.type], work, len(runs), steps, compilable=compiled)
 
-    Only the first run is prepared when it does not.
+
+def _prepare_stack(
+    runs: list[tuple[RunSpec, Path]], *, compiled: bool
+) -> tuple[list[tuple[Trainer, Batches]], Work, Choice]:
+    """Prepare runs: their trainers and batches, the work of a step of one, how they are to be carried out.
+
+    Only the first run is prepared when that is one after another.
     """
-    trainer, batches, dispatches = prepare(runs[0][0])
-    tokens = runs[0][0].optimisation.batch_size * runs[0][0].architecture.sequence_length
-    flops = 3.0 * forward_flops(trainer.model)["total"] * tokens
-    why = f"{len(runs)} runs of {flops / dispatches:.1e} FLOPs per operation"
-    if not pays(len(runs), flops, dispatches, trainer.device.type):
-        return [(trainer, batches)], dispatches, why, False
-    return [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])], dispatches, why, True
+    trainer, batches, work = prepare(runs[0][0])
+    choice = _choice(runs, trainer, work, compiled=compiled)
+    if choice.way == "alone":
+        return [(trainer, batches)], work, choice
+    return [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])], work, choice
 
 
 def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, origin: str) -> str:
@@ -294,9 +290,10 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, orig
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
         path = runs[0][0].mechanism.path
-        prepared, dispatches, why, worth_it = _prepare_stack(runs)
-        if not worth_it:
-            logger.info("runs go one after another: %s", why)
+        prepared, work, choice = _prepare_stack(runs, compiled=compiled is not None)
+        why = choice.sentence
+        if choice.way == "alone":
+            logger.info("one after another: %s", why)
             return why
         reason = probe([item[0] for item in prepared], [item[1] for item in prepared])
         if reason is not None:
@@ -313,10 +310,12 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, orig
             return "runs alone can be captured, their stack cannot"
         kind = _kind(len(runs))
         if compiled is not None and isinstance(stepper, Compiled):
-            kind, origin = f"{kind}, {machine_code(compiled)}", f"{origin}; {worth(stepper, tokens)}"
+            kind = f"{kind}, {machine_code(compiled)}"
         elif compiled is not None:
             origin += ", but it does not equal eager steps"
+            if _choice(runs, prepared[0][0], work, compiled=False).way == "alone":
+                return f"{origin}: {why}"
         why += f"; {origin}" if origin else ""
-        logger.info("stacked: %s", why)
-        Session(books, stepper, feeds, kind, dispatches, began, why).train(stop)
+        logger.info("%s: %s", stepper.tier, why)
+        Session(books, stepper, feeds, kind, work, began, why).train(stop)
         return why

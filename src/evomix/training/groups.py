@@ -52,3 +52,8 @@ def unlike(specs: Sequence[RunSpec]) -> str | None:
     if any(shared(spec) != shared(specs[0]) for spec in specs[1:]):
         return "runs of different shapes, lengths or mechanisms"
     return None
+
+
+def compilable(spec: RunSpec) -> bool:
+    """Return whether the steps of a stack of such runs can be compiled: in float32 on a CPU."""
+    return spec.execution.device == "cpu" and spec.execution.precision == "float32"

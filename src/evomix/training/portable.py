@@ -39,7 +39,10 @@ _WORDS = {"none", "tanh"}
 _PLACES = {"device", "layout", "pin_memory"}
 """Arguments that are left out: everything is dense and on the device of the compiler."""
 _NAME = re.compile(r"aten\.([a-z0-9_]+)\.([A-Za-z0-9_]+)")
-_ALSO = {f"aten.{name}.default" for name in ("diagonal_scatter", "empty_permuted", "exp2", "linalg_vector_norm")}
+_ALSO = {
+    *(f"aten.{name}.default" for name in ("diagonal_scatter", "empty_permuted", "exp2", "linalg_vector_norm")),
+    *("aten.triangular_solve.default", "aten.bitwise_right_shift.Tensor_Scalar"),
+}
 """Operations outside the core set that steps hold all the same."""
 _REFUSED_TAGS = ("nondeterministic_seeded", "dynamic_output_shape", "data_dependent_output")
 

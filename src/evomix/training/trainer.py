@@ -8,20 +8,22 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evomix.errors import UserError
+from evomix.model.flops import forward_flops
 from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
 from evomix.training.device import send
 from evomix.training.objective import TEXT, Objective
 from evomix.training.optimizer import AdamW, FlatMemory, coefficients
+from evomix.training.step_times import Work
 
 
-class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations as they reach the backend: on a GPU each is about one kernel launch."""
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations as they reach the backend (on a GPU each is about one kernel launch) and what they write."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
+        self.operations = self.elements = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -29,8 +31,12 @@ class _DispatchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self.operations += 1
+        if not func.is_view:
+            made = result if isinstance(result, tuple | list) else (result,)
+            self.elements += sum(each.numel() for each in made if isinstance(each, torch.Tensor))
+        return result
 
 
 class Trainer:
@@ -114,11 +120,11 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["generator.cuda"], self.device)
 
-    def count_dispatches(self, tokens: torch.Tensor) -> int:
-        """Return the operations of one forward and backward pass; leaves weights, buffers and streams as they were."""
+    def work(self, tokens: torch.Tensor) -> Work:
+        """Return what one forward and backward pass asks for; leaves weights, buffers and streams as they were."""
         before = {key: value.clone() for key, value in self.tensors().items()}
         names = set(self.model.state_dict())
-        counter = _DispatchCounter()
+        counter = _Counter()
         with counter:
             self.gradients(tokens)
         if late := set(self.model.state_dict()) - names:
@@ -126,4 +132,5 @@ class Trainer:
                 f"the mechanism makes {sorted(late)[0]} while it runs; make parameters and buffers in __init__"
             )
         self.load_tensors(before)
-        return counter.count
+        rows = tokens.shape[0] * self.model.architecture.sequence_length
+        return Work(counter.operations, counter.elements, 3.0 * forward_flops(self.model)["total"] * rows)
