@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from evomix.corpus.tokens import IGNORED
 from evomix.mechanisms import library
 from evomix.model.transformer import Transformer
 from evomix.specs import Optimisation
 from evomix.training import head
+from evomix.training.objective import ANSWERS
 from evomix.training.optimizer import AdamW, FlatMemory, coefficients, is_decayed
 from evomix.training.record import CURVE_ROWS, Record
 from evomix.training.schedule import learning_rate
@@ -45,6 +47,22 @@ def test_head_loss_and_gradients_equal_cross_entropy(
     for gradient, theirs in zip(torch.autograd.grad(3 * loss, ours), gradients, strict=True):
         torch.testing.assert_close(gradient.double(), theirs, atol=tolerance, rtol=0)
     torch.testing.assert_close(head.row_losses(*ours, targets), per_row.detach(), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("elements", [8 * 40 * 53, 8 * 40 * 53 - 1], ids=["at once", "one by one"])
+def test_head_losses_of_stacked_runs_are_those_of_each(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "_CHUNK_ELEMENTS", {"cpu": elements})
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 5, 8, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = torch.randn(3, 53, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    targets = torch.randint(53, (3, 5, 8), generator=generator)
+    scale = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64)
+    each = [head.head_loss(hidden[run], weight[run], targets[run]) for run in range(3)]
+    expected = torch.autograd.grad((torch.stack(each) * scale).sum(), [hidden, weight])
+    losses = head.head_losses(hidden, weight, targets)
+    torch.testing.assert_close(losses, torch.stack(each), atol=1e-13, rtol=0)
+    for gradient, theirs in zip(torch.autograd.grad((losses * scale).sum(), [hidden, weight]), expected, strict=True):
+        torch.testing.assert_close(gradient, theirs, atol=1e-13, rtol=0)
 
 
 def test_head_loss_is_right_where_probabilities_underflow() -> None:
@@ -179,3 +197,18 @@ def test_steps_to_ninety_percent_interpolates() -> None:
     assert Record(40).steps_to(0.9) is None
     record.add_evaluation(6.0)
     assert record.steps_to(0.9) is None
+
+
+def test_answer_losses_of_stacked_runs_are_those_of_each() -> None:
+    """With targets that are not scored, of which runs have different numbers; logits are float32."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 5, 8, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = torch.randn(3, 53, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    targets = torch.randint(53, (3, 5, 8), generator=generator)
+    targets[1, :, :6], targets[2, 0] = IGNORED, IGNORED
+    each = torch.stack([ANSWERS.loss(hidden[run], weight[run], targets[run]) for run in range(3)])
+    losses = ANSWERS.losses(hidden, weight, targets)
+    torch.testing.assert_close(losses, each, atol=2e-6, rtol=0)
+    expected = torch.autograd.grad(each.sum(), [hidden, weight])
+    for gradient, theirs in zip(torch.autograd.grad(losses.sum(), [hidden, weight]), expected, strict=True):
+        torch.testing.assert_close(gradient, theirs, atol=2e-6, rtol=0)

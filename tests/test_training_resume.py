@@ -8,15 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evomix.artifacts import read_json
 from evomix.errors import UserError
+from evomix.settings import Sandbox
 from evomix.specs import RunSpec, write_spec
 from evomix.training import checkpoint, engine, trainer
+from evomix.training.compiled import GRAPH, trace
+from evomix.training.compiling import fetch_library
+from evomix.training.ensemble import Stack
 from evomix.training.preemption import EXIT_CODE
 from evomix.training.step_times import Work
 from training_study import make_spec, write_corpus
@@ -54,7 +60,7 @@ def interrupt_after(spec: RunSpec, folder: Path, steps: int, monkeypatch: pytest
 
 
 def kill(
-    stats: Path, tmp_path: Path, lives: int, seconds: float, runs: int = 1, **changes: int
+    stats: Path, tmp_path: Path, lives: int, seconds: float, runs: int = 1, way: str = "", **changes: int
 ) -> tuple[list[int], int]:
     """Kill a run; return the exit statuses of its lives and how many different checkpoints they left behind."""
     changes = {"steps": 200, "checkpoint_every": 7, "every": 20, **changes}
@@ -64,11 +70,12 @@ def kill(
     command = [sys.executable, str(KILLER), str(tmp_path / "specs"), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "1", str(lives), str(seconds)], env=environment, capture_output=True, text=True, check=True
+        [*command, "1", str(lives), str(seconds), way], env=environment, capture_output=True, text=True, check=True
     )
     told = json.loads(done.stdout)
     for seed in range(runs):
         same_results(tmp_path / f"killed/run_{seed}", tmp_path / f"whole/run_{seed}")
+    print(f"{runs} runs {way}: lives ended with {Counter(told['statuses'])}, {len(set(told['reached']))} checkpoints")
     return told["statuses"], len(set(told["reached"]))
 
 
@@ -83,6 +90,26 @@ def test_kills_at_random_moments_leave_no_trace(stats: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_twenty_kills_of_a_stack_leave_no_trace(stats: Path, tmp_path: Path) -> None:
     statuses, places = kill(stats, tmp_path, lives=40, seconds=1.2, runs=4, steps=1600)
+    assert len(statuses) >= 20
+    assert places >= 6
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_compiled_stack_leave_no_trace(stats: Path, tmp_path: Path) -> None:
+    specs = [make_spec(stats, seed=seed) for seed in range(4)]
+    (place := tmp_path / "compiled").mkdir()
+    ready = [engine.prepare(spec)[:2] for spec in specs]
+    trace(Stack([each for each, _ in ready]), torch.stack([batches.read(0) for _, batches in ready]), place)
+    fetch_library((place / GRAPH).read_text(), "/usr/bin/g++", Sandbox(), place)
+    statuses, places = kill(stats, tmp_path, lives=40, seconds=1.0, runs=4, way=str(place), steps=6000, every=500)
+    assert read_json(tmp_path / "killed/run_0/timing.json", "timing")["tier"] == "stacked, compiled"
+    assert len(statuses) >= 20
+    assert places >= 6
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_processes_side_by_side_leave_no_trace(stats: Path, tmp_path: Path) -> None:
+    statuses, places = kill(stats, tmp_path, lives=40, seconds=1.2, runs=2, way="processes", steps=2000)
     assert len(statuses) >= 20
     assert places >= 6
 

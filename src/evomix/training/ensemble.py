@@ -140,9 +140,7 @@ class Stack:
         masks = self.masks(tokens)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             hidden_RBTD = self.hidden(self.parameters, self.buffers, inputs_RBT, masks)
-            weight_RVD = self.parameters["embedding.weight"]
-            parts = zip(hidden_RBTD.unbind(), weight_RVD.unbind(), targets_RBT.unbind(), strict=True)
-            losses = torch.stack([self.objective.loss(*part) for part in parts])
+            losses = self.objective.losses(hidden_RBTD, self.parameters["embedding.weight"], targets_RBT)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach(), self.optimizer.step(changing).squeeze(-1)
 

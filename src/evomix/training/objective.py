@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from evomix.corpus.tokens import IGNORED, TokenRows
-from evomix.training.head import head_loss
+from evomix.training.head import head_loss, head_losses
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Objective:
     """Rows → inputs (…, T) and targets (…, T)."""
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     """Hidden states (B, T, D), tied embedding (V, D), targets (B, T) → mean loss in nats per target (0-d)."""
+    losses: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    """The same of R stacked runs: (R, B, T, D), (R, V, D), (R, B, T) → (R,)."""
 
 
 def next_tokens(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,8 +47,8 @@ def answer_loss(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, targets_BT: t
     return F.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index=IGNORED)
 
 
-TEXT = Objective(next_tokens, head_loss)
-ANSWERS = Objective(inputs_then_answers, answer_loss)
+TEXT = Objective(next_tokens, head_loss, head_losses)
+ANSWERS = Objective(inputs_then_answers, answer_loss, torch.func.vmap(answer_loss))
 
 
 def objective_of(rows: TokenRows) -> Objective:
