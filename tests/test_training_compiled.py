@@ -208,7 +208,7 @@ def test_a_killed_compiled_stack_ends_with_the_same_bytes(
 ) -> None:
     """Through the sandbox: trace, compile, train; the second start finds the library, as does a resume after a kill."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    lengths = {"steps": 24_000, "every": 12_000, "checkpoint_every": 1_000, "layers": 1}
+    lengths = {"steps": 36_000, "every": 12_000, "checkpoint_every": 1_000, "layers": 1}
     summaries = train_all_contained(long_runs(stats, tmp_path / "whole", **lengths))
     assert [summary["status"] for summary in summaries] == ["finished"] * RUNS
     timing = read_json(tmp_path / "whole/run_0/timing.json", "timing")

@@ -23,29 +23,31 @@ def test_the_rates_are_those_that_fit_the_measured_rows() -> None:
     assert fit(ROWS, CPU.source) == CPU
 
 
-def test_expected_gains_are_those_measured() -> None:
-    apart = []
+def test_expected_gains_are_those_measured_within_the_margins() -> None:
+    stacking, compiling = [], []
     for row in ROWS:
         expected = CPU.seconds(row.work, row.runs)
-        apart.append(expected["alone"] / expected["stacked"] / (row.alone / row.stacked))
-    margin = MARGINS["stacked"]
-    assert sum(1 / margin < each < margin for each in apart) >= 0.88 * len(ROWS)
-    assert max(*apart, *(1 / each for each in apart)) < 1.3
-    assert statistics.median(apart) == pytest.approx(1, abs=0.1)
+        stacking.append(expected["alone"] / expected["stacked"] / (row.alone / row.stacked))
+        if row.compiled is not None:
+            simpler = min(expected["alone"], expected["stacked"])
+            compiling.append(simpler / expected["compiled"] / (min(row.alone, row.stacked) / row.compiled))
+    assert max(*stacking, *(1 / each for each in stacking)) < MARGINS["stacked"]
+    assert max(*compiling, *(1 / each for each in compiling)) < MARGINS["compiled"]
+    assert statistics.median(stacking) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} R{row.runs}")
 def test_the_choice_is_the_one_that_the_measured_times_call_for(row: Measured) -> None:
-    """Where a way was measured to be clearly better, by a third, it is taken; where it is worse, it is not."""
+    """Where stacking was measured to gain a third, it is done; whatever is done costs less than a third too much."""
     chosen = way(row.work, row.runs, 2_000, compilable=False)
     gain = row.alone / row.stacked
     assert chosen == "stacked" if gain > 4 / 3 else gain > 1.05 or chosen == "alone"
-    if row.compiled is not None and row.compiling is not None:
-        rest = min(row.alone, row.stacked)
-        gain, repaid = rest / row.compiled, 1e3 * row.compiling / max(rest - row.compiled, 1e-3)
-        assert gain < 4 / 3 or way(row.work, row.runs, round(3 * repaid)) == "compiled"
-        assert gain > 1.05 or way(row.work, row.runs, 10**9) != "compiled"
-        assert way(row.work, row.runs, round(repaid / 2)) != "compiled"
+    for steps in (500, 2_000, 5_000, 10_000, 30_000, 100_000):
+        totals = {"alone": steps * row.alone, "stacked": steps * row.stacked}
+        if row.compiled is not None and row.compiling is not None:
+            totals["compiled"] = 1e3 * row.compiling + steps * row.compiled
+        chosen = way(row.work, row.runs, steps, compilable="compiled" in totals)
+        assert totals[chosen] < 4 / 3 * min(totals.values())
 
 
 def test_a_left_out_mechanism_is_foretold_by_the_others() -> None:
@@ -66,7 +68,7 @@ def test_compiling_is_chosen_from_the_step_on_that_repays_it() -> None:
         expected = CPU.seconds(TINY, runs)
         cost = CPU.compiling * TINY.operations
         repaid = MARGINS["compiled"] * cost / (expected["stacked"] - MARGINS["compiled"] * expected["compiled"])
-        assert 1_000 < repaid < 16_000
+        assert 1_000 < repaid < 20_000
         assert way(TINY, runs, int(repaid)) == "stacked"
         assert way(TINY, runs, int(repaid) + 1) == "compiled"
         assert way(TINY, runs, int(repaid) + 1, compilable=False) == "stacked"
