@@ -127,6 +127,14 @@ def scaling(results: Results) -> Table:
     return make("scaling", "Scaling laws", caption, columns, records)
 
 
+def _choice(reference: dict[str, Any] | None) -> str:
+    """Return by whose trials hyper-parameters were chosen, and why."""
+    if reference is None:
+        return "its own trials"
+    owner = f"those of {reference['variant']}" if reference["adopted"] else "its own"
+    return f"{owner} (p = {reference['p']:.3f})"
+
+
 def tuning(results: Results) -> Table:
     """Return one row per framework and variant: what was chosen, how well it is known, and at what budget."""
     records: list[dict[str, Any]] = []
@@ -142,6 +150,7 @@ def tuning(results: Results) -> Table:
                     **found["chosen"],
                     "loss": found["predicted"]["loss"],
                     "standard_error": found["predicted"]["standard_error"],
+                    "choice": _choice(found["reference"]),
                     "optimism": found["luckiest"]["optimism"],
                     "at_edge": ", ".join(words(name) for name in found["at_edge"]) or "no",
                     "trials": f"{found['trials']['finished']} of {found['trials']['planned']}",
@@ -157,6 +166,7 @@ def tuning(results: Results) -> Table:
         "batch_size": ("batch size", "count"),
         "loss": ("expected loss", "loss"),
         "standard_error": ("± SE", "loss"),
+        "choice": ("chosen by", "text"),
         "optimism": ("luck of the best trial", "gain"),
         "at_edge": ("at the range's edge", "text"),
         "trials": ("trials finished", "text"),
@@ -164,7 +174,8 @@ def tuning(results: Results) -> Table:
     }
     caption = (
         "Hyper-parameters come from a surface through all trials, not from the luckiest one, whose loss was better "
-        "than the surface by its luck. Both variants get the same design of trials."
+        "than the surface by its luck. Both variants get the same design of trials, and the second takes the choice of "
+        "the first unless the trials show (p) that it wants another."
     )
     return make("tuning", "Tuning", caption, columns, records)
 

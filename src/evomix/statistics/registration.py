@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "2b98bbaa9dc2569d30c8f779b044b5039cfebc9fb1238bdb2a629168958e0b21"
+REGISTERED = "d808568beae58d51db009ff41adeb915a1ec47af1a1efd9fd65185a2e49ed33b"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {

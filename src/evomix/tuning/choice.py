@@ -95,17 +95,17 @@ def choose(
     fitted = surface.fit(points[finished], losses, active)
     at_trials, _ = fitted.predict(points)
 
-    candidates = grid(space)
-    candidates = candidates[_near_finished(space, candidates, points, finished)]
+    everywhere = grid(space)
+    allowed = _near_finished(space, everywhere, points, finished)
+    candidates = everywhere[allowed]
     expected, error = fitted.predict(candidates)
     index = fitted.cautious_optimum(candidates)
     shared = None if reference is None else _shared(tuning, reference, design, trials, points, active)
     if shared is not None:
-        place = coordinates(space, [shared["chosen"]])
-        nearest = int(((candidates - place) ** 2).sum(axis=1).argmin())
+        taken = int(((everywhere - coordinates(space, [shared["chosen"]])) ** 2).sum(axis=1).argmin())
         shared["own_choice"] = _values(space, candidates[index])
-        shared["adopted"] = shared["p"] > sharing.LEVEL and bool(np.allclose(candidates[nearest], place, atol=0.02))
-        index = nearest if shared["adopted"] else index
+        shared["adopted"] = shared["p"] > sharing.LEVEL and bool(allowed[taken])
+        index = int(allowed[:taken].sum()) if shared["adopted"] else index
     draws = fitted.draw(candidates, numpy_stream(tuning.seed, "surface"), _DRAWS)
     optima = candidates[draws.argmin(axis=0)]
     luckiest = int(np.flatnonzero(finished)[losses.argmin()])
@@ -167,7 +167,9 @@ def _shared(
     other = pd.read_parquet(reference.parent / "trials.parquet").set_index("number")["loss"].dropna()
     both = [place for place, trial in enumerate(trials) if trial["loss"] is not None and trial["number"] in other.index]
     difference = np.array([trials[place]["loss"] - other[trials[place]["number"]] for place in both])
-    p = sharing.difference_p(points[both], difference, active, numpy_stream(tuning.seed, "sharing"))
+    # Where hardly a trial finished for both, that alone says that they differ.
+    stream, enough = numpy_stream(tuning.seed, "sharing"), len(both) >= surface.MINIMUM
+    p = sharing.difference_p(points[both], difference, active, stream) if enough else 0.0
     return {
         "variant": best["variant"],
         "chosen": dict(best["chosen"]),
