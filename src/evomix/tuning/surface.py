@@ -90,7 +90,7 @@ class Surface:
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return the expected loss at `points` (n, dimensions) and its standard error, nats per token."""
         features = _features(points, self.terms)
-        variance = np.einsum("nt,tu,nu->n", features, self.covariance, features, optimize=True)
+        variance = ((features @ self.covariance) * features).sum(axis=1)
         return features @ self.coefficients, np.sqrt(np.maximum(variance, 0))
 
     def cautious_optimum(self, points: Array) -> int:
