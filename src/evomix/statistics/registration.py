@@ -8,7 +8,7 @@ from typing import Any
 from evomix.provenance import PROTOCOL, protocol_digest
 from evomix.settings import TuningBudget, Validation
 
-REGISTERED = "d808568beae58d51db009ff41adeb915a1ec47af1a1efd9fd65185a2e49ed33b"
+REGISTERED = "a9a62eb0fdce9e1148f6f425aaa7b682ea96d569555f92cc26052f70b841be0d"
 """SHA-256 of the registered text. An amendment changes the text, its amendment log and this line together."""
 
 REGISTERED_VALUES: dict[str, float] = {
