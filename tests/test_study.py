@@ -1,4 +1,4 @@
-"""The smallest whole study, for real: every phase, hostile candidates, a second run, and SIGKILL in the middle.
+"""The smallest whole study, for real: every phase, a second run, and SIGKILL in the middle.
 
 Slow: each study is some 180 jobs. The long tests come first: a pytest worker with two tests left already takes the
 next file, which would then wait for them.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,28 +18,12 @@ from pathlib import Path
 import pytest
 
 from conftest import copy_project
-from evomix.evolution.identity import candidate_digest
+from smallest_study import read, smallest_study
 from workflow_runs import planned, snakemake
 
 pytestmark = pytest.mark.slow
 
 FRAMEWORKS = ("coefficient_dynamics", "test_time_regression", "matrix_mixer")
-HOSTILE = {  # framework → (part of its standard, what stands there instead)
-    "coefficient_dynamics": (
-        "return self.split_heads(self.key(x_BTD))",
-        "return self.split_heads(self.key(x_BTD)).reshape(7, 7, 7)",  # raises
-    ),
-    "test_time_regression": (
-        "return self.split_heads(self.key(x_BTD))",
-        "return self.split_heads(self.key(x_BTD - x_BTD.mean(-2, keepdim=True)))",  # sees the future
-    ),
-    "matrix_mixer": (
-        "forbid_future(query_BHTN @ key_BHTN.mT)",
-        "forbid_future(torch.sqrt(query_BHTN @ key_BHTN.mT))",  # NaN wherever a product is negative
-    ),
-}
-
-
 STEPS = {  # a training's spec holds the hyper-parameters themselves; the others are parts of a result or rest on none
     "run_spec", "search_spec", "training", "trial", "deaths", "tuning_design", "tuning_worker", "proposal", "gate",
     "certificate", "edits", "evaluation", "tell", "finalists", "ablation_worker", "probe_runs", "probe_lengths",
@@ -55,9 +38,7 @@ RESULTS = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of preset `test` in a copy of the project."""
-    project = copy_project(tmp_path_factory.mktemp("study") / "evomix")
-    snakemake(project, "all", "--profile", "profiles/local")
-    return project
+    return smallest_study(tmp_path_factory.getbasetemp())
 
 
 def results_of(project: Path) -> dict[str, bytes]:
@@ -68,10 +49,6 @@ def results_of(project: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*.json"))
         if path.name != "timing.json"
     }
-
-
-def read(project: Path, name: str) -> dict[str, object]:
-    return json.loads((project / "results/test" / name).read_text())  # type: ignore[no-any-return]
 
 
 def test_sigkill_anywhere_ends_in_the_same_bytes(study: Path, tmp_path: Path) -> None:
@@ -103,29 +80,6 @@ def test_sigkill_anywhere_ends_in_the_same_bytes(study: Path, tmp_path: Path) ->
     assert found.keys() == expected.keys()
     different = [name for name in expected if found[name] != expected[name]]
     assert not different
-
-
-def test_hostile_candidates_are_refused_and_the_study_goes_on(study: Path, tmp_path: Path) -> None:
-    project = tmp_path / "evomix"
-    shutil.copytree(study, project)
-    for framework, (old, new) in HOSTILE.items():
-        slot = project / f"results/test/evolution/{framework}/random/wave_1/slot_0"
-        standard = (project / f"results/test/mechanisms/{framework}/standard.py").read_text()
-        assert old in standard
-        source = standard.replace(old, new)
-        proposal = json.loads((slot / "proposal.json").read_text())
-        proposal["candidate"] = candidate_digest(source, framework)
-        (slot / "proposal.json").write_text(json.dumps(proposal, indent=2, sort_keys=True) + "\n")
-        (slot / "candidate.py").write_text(source)
-    snakemake(project, "all", "--profile", "profiles/local", "--rerun-triggers", "input", "mtime")
-    for framework in HOSTILE:
-        evaluation = read(project, f"evolution/{framework}/random/wave_1/slot_0/evaluation.json")
-        assert evaluation["status"] == "refused"
-        assert evaluation["fitness"] is None
-        assert evaluation["check"]
-        assert evaluation["reason"]
-        assert not evaluation["losses"]
-    assert (project / "results/test/report.html").is_file()
 
 
 def test_every_phase_leaves_its_results(study: Path) -> None:
