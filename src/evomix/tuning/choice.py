@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evomix.artifacts import digest_file, read_json, write_json, write_table
+from evomix.artifacts import digest_file, read_json, read_table, write_json, write_table
 from evomix.errors import UserError
 from evomix.provenance import provenance
 from evomix.settings import Tuning
@@ -159,12 +159,10 @@ def _shared(
     active: tuple[int, ...],
 ) -> dict[str, Any]:
     """Return what the reference chose, and the evidence of the trials that both finished for another choice."""
-    import pandas as pd
-
     best = read_json(reference, "tuning")
     if best["design"] != digest_file(design):
         raise UserError(f"{reference} was made from another design than {design}; delete it and run the workflow again")
-    other = pd.read_parquet(reference.parent / "trials.parquet").set_index("number")["loss"].dropna()
+    other = read_table(reference.parent / "trials.parquet").set_index("number")["loss"].dropna()
     both = [place for place, trial in enumerate(trials) if trial["loss"] is not None and trial["number"] in other.index]
     difference = np.array([trials[place]["loss"] - other[trials[place]["number"]] for place in both])
     # Where hardly a trial finished for both, that alone says that they differ.
