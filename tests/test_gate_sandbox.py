@@ -279,3 +279,40 @@ def test_the_filter_exists_for_both_machines() -> None:
         assert len(program) // 8 < 4096
     with pytest.raises(ValueError, match="not in tuple"):
         build_filter("riscv64", 1, gpu=False)
+
+
+def test_a_gpu_job_may_name_its_threads_and_knows_its_user(tmp_path: Path) -> None:
+    """The driver gives up where it cannot name its threads; torch's deterministic mode asks who the user is."""
+    text = """
+        import getpass, threading
+        with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as name:
+            name.write("driver")
+        print(getpass.getuser())
+    """
+    assert run_script(tmp_path, text, gpu=True).stdout == b"evomix\n"
+    assert b"PermissionError" in run_script(tmp_path, text).stderr
+
+
+def test_threads_that_run_already_are_filtered_too() -> None:
+    """A GPU's driver has threads before the filter is installed."""
+    text = """
+        import ctypes, socket, threading
+        from evomix.gate.syscalls import filter_calls
+        ready, answers = threading.Event(), []
+        def ask():
+            ready.wait()
+            try:
+                answers.append(socket.socket())
+            except OSError as error:
+                answers.append(error.errno)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(38, 1, 0, 0, 0)
+        filter_calls(libc, True)
+        ready.set()
+        thread.join()
+        print(answers)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1]\n", done.stderr

@@ -8,6 +8,7 @@ linux/capability.h, linux/prctl.h).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -32,10 +33,12 @@ _SYSTEM = (
 )  # fmt: skip
 _GPU_SYSTEM = (
     "/proc/driver/nvidia",
+    "/proc/sys/vm/mmap_min_addr",
     "/sys/bus/pci",
     "/sys/devices",
     "/sys/module/nvidia",
     "/usr/local/cuda",
+    "/usr/local/nvidia",
     "/usr/share",
 )
 
@@ -131,13 +134,26 @@ def restrict_files(readable: list[str], writable: list[str], programs: list[str]
     if gpu:
         for path in _GPU_SYSTEM:
             _allow(ruleset, path, (_READ | _READ_DIR) & handled)
-        _allow(ruleset, "/proc/self/task", (_READ | _WRITE | _READ_DIR) & handled)  # the driver names its threads
+        task = _READ | _WRITE | _READ_DIR | _TRUNCATE  # the driver names its threads, and gives up where it cannot
+        _allow(ruleset, "/proc/self/task", task & handled)
         devices = [f"/dev/{name}" for name in os.listdir("/dev") if name.startswith("nvidia")]
         for path in [*devices, "/dev/shm"]:
             _allow(ruleset, path, (_FOLDER_RIGHTS | _IOCTL) & handled)
     _call(_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
     return f"active (ABI {abi})"
+
+
+def open_gpu() -> None:
+    """Start the NVIDIA driver in this process: it opens a socket meanwhile, which the next layer refuses.
+
+    Does nothing where there is no driver or no device; torch says so when it is asked for one.
+    """
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        context = ctypes.c_void_p()
+        if driver.cuInit(0) == 0:
+            driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
 
 
 def confine(policy: dict[str, Any]) -> dict[str, str]:
@@ -153,6 +169,8 @@ def confine(policy: dict[str, Any]) -> dict[str, str]:
     }
     layers = {"environment": "active"}
     for name, step in steps.items():
+        if name == "seccomp" and policy["gpu"]:
+            open_gpu()
         try:
             layers[name] = "skipped by the caller" if name in policy["skip"] else step()
         except (AbsentError, OSError, ValueError) as error:

@@ -57,7 +57,8 @@ def environment(scratch: Path, gpu: bool) -> dict[str, str]:
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = {"CUDA_VISIBLE_DEVICES": devices} if gpu and devices is not None else {}
     hidden = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
-    return {"HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONHASHSEED": "0", **passed, **visible, **hidden}
+    home = {"HOME": str(scratch), "TMPDIR": str(scratch), "USER": "evomix"}  # torch asks for a name: no list of users
+    return {**home, "PYTHONHASHSEED": "0", **passed, **visible, **hidden}
 
 
 def run(

@@ -14,7 +14,7 @@ import struct
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_SECCOMP, _SET_MODE_FILTER, _ALL_THREADS = {"x86_64": 317, "aarch64": 277}, 1, 1
 _CLONE_THREAD = 0x10000
 _NEWEST = 462
 """mseal (Linux 6.10); newer calls answer ENOSYS until someone has judged them."""
@@ -115,14 +115,17 @@ def build_filter(machine: str, process: int, gpu: bool) -> bytes:
 
 
 def filter_calls(libc: ctypes.CDLL, gpu: bool) -> str:
-    """Install the filter on this thread and all its successors; OSError or ValueError where the machine cannot."""
-    program = build_filter(os.uname().machine, os.getpid(), gpu)
+    """Install the filter on all threads and their successors; OSError or ValueError where the machine cannot."""
+    machine = os.uname().machine
+    program = build_filter(machine, os.getpid(), gpu)
     code = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     argument = Program(len(program) // 8, ctypes.addressof(code))
-    if libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), ctypes.byref(argument)):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    failed = libc.syscall(ctypes.c_long(_SECCOMP[machine]), _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(argument))
+    if failed:
+        reason = "a thread has a filter of its own" if failed > 0 else os.strerror(ctypes.get_errno())
+        raise OSError(reason)
     return "active"
