@@ -18,7 +18,8 @@ from evomix.model.transformer import Transformer
 from evomix.specs import Execution, Optimisation
 from evomix.streams import torch_stream
 from evomix.training import engine, ensemble
-from evomix.training.ensemble import Stack, train_many
+from evomix.training.ensemble import train_many
+from evomix.training.stack import Stack
 from evomix.training.trainer import Trainer
 from training_study import architecture, make_spec, write_corpus, write_mechanism
 

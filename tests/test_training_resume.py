@@ -22,10 +22,10 @@ from evomix.specs import RunSpec, write_spec
 from evomix.training import checkpoint, engine, trainer
 from evomix.training.compiled import GRAPH, trace
 from evomix.training.compiling import fetch_library
-from evomix.training.ensemble import Stack
 from evomix.training.preemption import EXIT_CODE
+from evomix.training.stack import Stack
 from evomix.training.step_times import Work
-from training_study import make_spec, write_corpus
+from training_study import EXECUTION, make_spec, write_corpus
 
 RESULTS = ["summary.json", "curve.parquet", "model.safetensors"]
 KILLER = Path(__file__).with_name("training_killer.py")
@@ -100,7 +100,7 @@ def test_twenty_kills_of_a_compiled_stack_leave_no_trace(stats: Path, tmp_path: 
     (place := tmp_path / "compiled").mkdir()
     ready = [engine.prepare(spec)[:2] for spec in specs]
     trace(Stack([each for each, _ in ready]), torch.stack([batches.read(0) for _, batches in ready]), place)
-    fetch_library((place / GRAPH).read_text(), "/usr/bin/g++", Sandbox(), place)
+    fetch_library((place / GRAPH).read_text(), "/usr/bin/g++", Sandbox(), EXECUTION, place)
     statuses, places = kill(stats, tmp_path, lives=40, seconds=1.0, runs=4, way=str(place), steps=6000, every=500)
     assert read_json(tmp_path / "killed/run_0/timing.json", "timing")["tier"] == "stacked, compiled"
     assert len(statuses) >= 20

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.step_rates import fit
 from evomix.training.step_times import MARGINS, Machine, Work, choose
-from evomix.training.step_times_measured import MACHINES, ROWS, Measured
+from evomix.training.step_times_measured import GPU_ROWS, MACHINES, ROWS, Measured
 
-CPU = MACHINES["cpu"]
+CPU, GPU = MACHINES["cpu"], MACHINES["cuda"]
 TINY = Work(425, 929_290, 1.29e7)
 FULL_WIDTH = [row.work for row in ROWS if "B64" in row.name]
 
@@ -87,9 +87,20 @@ def test_stacking_is_chosen_from_the_gain_on_that_the_margin_asks_for() -> None:
     assert way(TINY, 1, 10**6, compilable=False) == "alone"
 
 
-def test_a_gpu_stacks_what_is_made_of_launches_and_compiles_nothing() -> None:
-    assert way(TINY, 10, 10**6, MACHINES["cuda"]) == "stacked"
-    assert way(Work(2_000, 10**9, 2e13), 10, 10**6, MACHINES["cuda"]) == "alone"
+def test_what_was_measured_on_a_gpu_is_expected_of_one() -> None:
+    for row in GPU_ROWS:
+        expected = GPU.seconds(row.work, row.runs)
+        assert 1e3 * expected["alone"] == pytest.approx(row.alone, rel=0.2)
+        assert 1e3 * expected["stacked"] == pytest.approx(row.stacked, rel=0.2) or row.runs == 1
+        assert row.compiled is None or 1e3 * expected["compiled"] == pytest.approx(row.compiled, rel=0.02)
+
+
+def test_a_gpu_compiles_long_runs_alone_or_stacked_and_stacks_short_ones_of_launches() -> None:
+    full = GPU_ROWS[0].work
+    assert {way(full, runs, 100_000, GPU) for runs in (1, 4, 10)} == {"compiled"}
+    assert [way(full, runs, 2_000, GPU) for runs in (1, 4, 10)] == ["alone", "stacked", "stacked"]
+    assert [way(full, runs, 100_000, GPU, compilable=False) for runs in (1, 10)] == ["alone", "stacked"]
+    assert way(TINY, 10, 1_000, GPU) == "stacked"
 
 
 def test_the_sentence_tells_what_each_way_is_expected_to_take() -> None:

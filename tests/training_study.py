@@ -10,9 +10,10 @@ import numpy as np
 from evomix.artifacts import digest_file, write_json
 from evomix.corpus import tokens
 from evomix.mechanisms import library
-from evomix.specs import Architecture, RunSpec
+from evomix.specs import Architecture, Execution, RunSpec
 
 VOCABULARY = 61
+EXECUTION = Execution(device="cpu", precision="float32", checkpoint_every=15)
 SHARDS = {"train": 6_000, "search": 1_500, "selection": 900, "test": 1_500}
 
 

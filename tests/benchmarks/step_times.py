@@ -30,7 +30,7 @@ from evomix.specs import Architecture, Execution, Optimisation
 from evomix.training import compiling
 from evomix.training.compiled import GRAPH, Compiled, trace
 from evomix.training.device import keep_memory
-from evomix.training.ensemble import Stack
+from evomix.training.stack import Stack
 from evomix.training.step_times import Work
 from evomix.training.step_times_measured import Measured
 from evomix.training.trainer import Trainer
@@ -48,6 +48,9 @@ class Loop(STANDARD):  # type: ignore[misc, valid-type]
             score = (k[..., : t + 1, :] * q[..., t : t + 1, :]).sum(-1) / q.shape[-1] ** 0.5
             rows.append((torch.softmax(score, -1).unsqueeze(-1) * v_BHTP[..., : t + 1, :]).sum(-2))
         return torch.stack(rows, -2)
+
+
+EXECUTION = Execution(device="cpu", precision="float32", checkpoint_every=1)
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,11 @@ class Case:
         architecture = Architecture.model_validate(
             {**shape, "vocabulary": self.vocabulary, "sequence_length": self.tokens}
         )
-        execution = Execution.model_validate({"device": "cpu", "precision": "float32", "checkpoint_every": 1})
         optimisation = Optimisation(
             steps=1000, batch_size=self.batch, learning_rate=1e-3, warmup_steps=10, weight_decay=0.01, clip=1.0
         )
         models = [Transformer(architecture, self.mechanism, seed) for seed in range(self.runs)]
-        return [Trainer(model, optimisation, execution, seed) for seed, model in enumerate(models)]
+        return [Trainer(model, optimisation, EXECUTION, seed) for seed, model in enumerate(models)]
 
 
 def cases() -> Iterator[Case]:
@@ -108,7 +110,7 @@ def compiled_stack(case: Case, tokens: torch.Tensor, place: Path) -> tuple[Compi
     """Return the compiled stack of a case by the engine's own way, and what tracing and compiling cost."""
     began = whole_cpu_seconds()
     trace(Stack(case.trainers()), tokens, place)
-    compiling.fetch_library((place / GRAPH).read_text(), shutil.which("g++") or "", Sandbox(), place)
+    compiling.fetch_library((place / GRAPH).read_text(), shutil.which("g++") or "", Sandbox(), EXECUTION, place)
     return Compiled(Stack(case.trainers()), place), whole_cpu_seconds() - began
 
 

@@ -189,16 +189,16 @@ def train_worker(
     from evomix.training import engine, ensemble
 
     runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
-    if until is not None:
-        for spec, folder in zip(runs, folders, strict=True):
-            engine.train_until(spec, folder, until)
-    elif way == "stacked":
+    if way == "stacked":
         print(ensemble.train_stacked(runs, folders, compiled, origin), file=sys.stderr)
-    elif way == "alone":
-        for spec, folder in zip(runs, folders, strict=True):
+        return
+    if way == "any" or compiled is not None:
+        why = ensemble.train_stacked(runs, folders, compiled, origin, until)
+    for spec, folder in zip(runs, folders, strict=True):
+        if until is None:
             engine.train(spec, folder, why)
-    else:
-        ensemble.train_many(runs, folders, compiled, origin)
+        else:
+            engine.train_until(spec, folder, until)
 
 
 def trace_worker(output: Path, folders: list[Path]) -> None:
@@ -209,8 +209,14 @@ def trace_worker(output: Path, folders: list[Path]) -> None:
     ensemble.trace_many(runs, folders, output)
 
 
-def compile_worker(graph: Path, output: Path, compiler: Annotated[str, typer.Option("--compiler")]) -> None:
+def compile_worker(
+    graph: Path,
+    output: Path,
+    compiler: Annotated[str, typer.Option("--compiler")],
+    device: Annotated[str, typer.Option("--device")],
+    deterministic: Annotated[bool, typer.Option("--deterministic")] = False,
+) -> None:
     """Compile the traced step GRAPH into the library OUTPUT: runs in a confined process that meets no candidate."""
     from evomix.training import compiling
 
-    compiling.compile_graph(read_text(graph), output, compiler)
+    compiling.compile_graph(read_text(graph), output, compiler, device, deterministic=deterministic)

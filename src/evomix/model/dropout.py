@@ -19,10 +19,8 @@ def rounded_probability(probability: float) -> float:
     return round(probability * _LEVELS) / _LEVELS
 
 
-def draw_masks(
-    sites: int, shape: torch.Size, probability: float, generators: Sequence[torch.Generator], dtype: torch.dtype
-) -> torch.Tensor:
-    """Return masks (R, sites, *shape) of 0 (dropped) and 1/keep (kept), each run's from its own generator.
+def draw_levels(sites: int, shape: torch.Size, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Return random 16-bit integers (R, sites, *shape), each run's from its own generator.
 
     One draw per run serves all dropout sites of a step, in the order in which the model applies them.
     """
@@ -30,8 +28,18 @@ def draw_masks(
     words = torch.empty((len(generators), sites, (count + 3) // 4), dtype=torch.int64, device=device)
     for run, generator in enumerate(generators):
         words[run].random_(-(2**63), None, generator=generator)
-    levels = words.view(torch.int16)[..., :count]
+    return words.view(torch.int16)[..., :count].view(len(generators), sites, *shape)
+
+
+def masks_of(levels: torch.Tensor, probability: float, dtype: torch.dtype) -> torch.Tensor:
+    """Return masks of 0 (dropped) and 1/keep (kept) from what `draw_levels` returned."""
     threshold = round(probability * _LEVELS) - _LEVELS // 2
-    masks = torch.empty(levels.shape, dtype=dtype, device=device)
-    torch.ge(levels, threshold, out=masks).mul_(1 / (1 - rounded_probability(probability)))
-    return masks.view(len(generators), sites, *shape)
+    masks = torch.empty(levels.shape, dtype=dtype, device=levels.device)
+    return torch.ge(levels, threshold, out=masks).mul_(1 / (1 - rounded_probability(probability)))
+
+
+def draw_masks(
+    sites: int, shape: torch.Size, probability: float, generators: Sequence[torch.Generator], dtype: torch.dtype
+) -> torch.Tensor:
+    """Return masks (R, sites, *shape) of 0 (dropped) and 1/keep (kept), each run's from its own generator."""
+    return masks_of(draw_levels(sites, shape, generators), probability, dtype)

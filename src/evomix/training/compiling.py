@@ -25,13 +25,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from evomix.artifacts import atomic_path, digest_file
+from evomix.artifacts import atomic_path, digest_file, write_text
 from evomix.errors import UserError
+from evomix.fingerprint import fingerprint
 from evomix.gate import sandbox
 from evomix.settings import Sandbox
-from evomix.specs import RunSpec
-from evomix.training.groups import compilable, unlike
+from evomix.specs import Execution, RunSpec
+from evomix.training.groups import compilable, job_threads
 from evomix.training.preemption import EXIT_CODE
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,10 @@ _CPU_SECONDS = 1200.0
 """Limits of one compilation: wall time only stops what hangs, so that a busy machine decides nothing."""
 
 
+class _CannotCompileError(UserError):
+    """The compiler refuses a graph, and would again: later jobs need not ask."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A compiled step ready to be loaded from `folder`, or none; `sentence` says how it came about, or why not."""
@@ -62,10 +68,9 @@ class Step:
 
 
 def considered(runs: Sequence[tuple[RunSpec, Path]]) -> bool:
-    """Return whether compiling is tried at all: long float32 runs on a CPU, and enough of them for a stack."""
-    first = runs[0][0]
-    long = first.optimisation.steps >= FEWEST_STEPS
-    return long and compilable(first) and unlike([spec for spec, _ in runs]) is None
+    """Return whether compiling is tried at all: long runs, as a stack in float32 on a CPU, or alone too on a GPU."""
+    specs = [spec for spec, _ in runs]
+    return specs[0].optimisation.steps >= FEWEST_STEPS and compilable(specs)
 
 
 def cache_folder() -> Path:
@@ -78,7 +83,7 @@ def compiled_step(runs: Sequence[tuple[RunSpec, Path]], readable: Sequence[Path]
 
     A candidate's code runs in the tracing sandbox only. Raises SystemExit when asked to stop meanwhile.
     """
-    settings = runs[0][0].sandbox
+    first = runs[0][0]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     compiler = shutil.which(os.environ.get("CXX") or "g++")
@@ -89,19 +94,20 @@ def compiled_step(runs: Sequence[tuple[RunSpec, Path]], readable: Sequence[Path]
             ["-m", "evomix", "trace-worker", str(folder), *(str(place) for _, place in runs)],
             readable=[*readable, *(place for _, place in runs)],
             scratch=folder,
-            settings=settings,
+            settings=first.sandbox,
             seconds=_SECONDS,
+            gpu=first.execution.device == "cuda",
         )
         reason = _failure(result)
         level = logging.INFO if reason else level
     if reason is None and compiler is not None:
         try:
             text = _graph(folder / "step.json")
-            seconds = fetch_library(text, compiler, settings, folder)
+            seconds = fetch_library(text, compiler, first.sandbox, first.execution, folder)
             return Step(folder, f"compiled in {seconds:.0f} s of CPU time" if seconds else "compiled by an earlier job")
         except (UserError, FileExistsError) as error:
             reason = str(error)
-    logger.log(level, "%s: its steps are not compiled (%s)", runs[0][0].mechanism.path, reason)
+    logger.log(level, "%s: its steps are not compiled (%s)", first.mechanism.path, reason)
     shutil.rmtree(folder)
     return Step(None, f"not compiled: {reason}")
 
@@ -131,19 +137,27 @@ def _graph(path: Path) -> str:
     return text.decode(errors="replace")
 
 
-def _key(text: str, compiler: str) -> str:
+def _key(text: str, compiler: str, execution: Execution) -> str:
     """Return the identity of a library: whatever decides its machine code."""
     told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    parts = (text, version("torch"), told, platform.machine(), *processor, digest_file(Path(__file__)))
+    parts = (text, version("torch"), told, platform.machine(), *_processor(execution.device))
+    parts = (*parts, execution.device, str(execution.deterministic), fingerprint(__name__))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _processor(device: str) -> list[str]:
+    """Return what the system says of the processor, and of the GPUs where they compute."""
+    files = [Path("/proc/cpuinfo")]
+    if device == "cuda":
+        files += Path("/proc/driver/nvidia/gpus").glob("*/information")
+    told = {"model name", "flags", "Features", "CPU part", "Model"}
+    lines = [line for path in files if path.is_file() for line in path.read_text(encoding="utf-8").splitlines()]
+    return sorted({line for line in lines if line.split(":")[0].strip() in told})
 
 
 def _kept(folder: Path, key: str) -> Path | None:
     """Return the kept library of a key; a damaged one (its name carries its digest) is removed and said."""
-    for path in folder.glob(f"{key}.*.so"):
+    for path in folder.glob(f"{key}.*.compiled"):
         if digest_file(path)[:32] == path.name.split(".")[1]:
             return path
         logger.warning("compiled step %s is damaged; it is compiled again", path)
@@ -177,7 +191,7 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def fetch_library(text: str, compiler: str, settings: Sandbox, place: Path) -> float:
+def fetch_library(text: str, compiler: str, settings: Sandbox, execution: Execution, place: Path) -> float:
     """Put the library of a graph, compiled unless it was kept, into `place`; return what compiling took.
 
     CPU seconds, 0 when it was kept. UserError when it cannot be compiled or kept.
@@ -187,14 +201,21 @@ def fetch_library(text: str, compiler: str, settings: Sandbox, place: Path) -> f
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder") from None
-    key = _key(text, compiler)
+    key = _key(text, compiler, execution)
     before = _children_seconds()
+    refused = folder / f"{key}.refused"
     with _alone(folder, key, wait=True):
+        if refused.is_file():
+            raise UserError(f"{refused.read_text(encoding='utf-8')} ({refused})")
         made = (found := _kept(folder, key)) is None
         if found is None:
             with tempfile.TemporaryDirectory(prefix="evomix-compile-") as workshop:
-                fresh = _compile(text, compiler, Path(workshop), settings)
-                found = folder / f"{key}.{digest_file(fresh)[:32]}.so"
+                try:
+                    fresh = _compile(text, compiler, Path(workshop), settings, execution)
+                except _CannotCompileError as error:
+                    write_text(refused, str(error))
+                    raise
+                found = folder / f"{key}.{digest_file(fresh)[:32]}.compiled"
                 with atomic_path(found) as temporary:
                     shutil.copyfile(fresh, temporary)
         for stale in folder.glob(f".{key}.*"):  # a killed job left it
@@ -209,7 +230,7 @@ def fetch_library(text: str, compiler: str, settings: Sandbox, place: Path) -> f
 def _prune(folder: Path) -> None:
     """Remove the libraries whose last use is longest ago until MOST_BYTES_KEPT suffice; never one that is in use."""
     entries = []
-    for path in folder.glob("*.so"):
+    for path in folder.glob("*.compiled"):
         with contextlib.suppress(FileNotFoundError):
             entries.append((path.stat().st_mtime_ns, path.stat().st_size, path))
     excess = sum(size for _, size, _ in entries) - MOST_BYTES_KEPT
@@ -229,41 +250,57 @@ def _children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _compile(text: str, compiler: str, place: Path, settings: Sandbox) -> Path:
+def _compile(text: str, compiler: str, place: Path, settings: Sandbox, execution: Execution) -> Path:
     """Compile a graph in a process that may start compilers but reads only system, packages and `place`."""
     (place / "step.json").write_text(text, encoding="utf-8")
+    worker = ["-m", "evomix", "compile-worker", str(place / "step.json"), str(place / "step.compiled")]
+    options = ["--compiler", compiler, "--device", execution.device]
+    options += ["--deterministic"] if execution.deterministic else []
     result = sandbox.run(
-        ["-m", "evomix", "compile-worker", str(place / "step.json"), str(place / "step.so"), "--compiler", compiler],
+        [*worker, *options],
         readable=[],
         scratch=place,
         settings=settings.model_copy(update={"require": [name for name in settings.require if name != "seccomp"]}),
         seconds=_SECONDS,
         cpu_seconds=_CPU_SECONDS,
+        gpu=execution.device == "cuda",
         without=frozenset({"seccomp"}),
         programs=[*_SYSTEM, sys.prefix, sys.base_prefix, str(Path(compiler).resolve().parents[1])],
     )
     reason = _failure(result)
-    made = place / "step.so"
+    made = place / "step.compiled"
+    if reason is not None and result.stopped is None and result.returncode > 0:
+        raise _CannotCompileError(reason)
     if reason is not None or made.is_symlink() or not made.is_file():
         raise UserError(reason or "the compiler left no library")
     return made
 
 
-def compile_graph(text: str, output: Path, compiler: str) -> None:
-    """Compile the graph `text` into the shared library `output`: runs in the confined process that holds no candidate.
+def compile_graph(text: str, output: Path, compiler: str, device: str, *, deterministic: bool) -> None:
+    """Compile the graph `text` into the library `output`: runs in the confined process that holds no candidate.
 
     RefusedError when the text is not a graph that `portable.read` takes.
     """
-    os.environ |= {"CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(output.parent / "inductor"), "USER": "compiler"}
+    cache = output.parent / "inductor"
+    os.environ |= {"CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
     import torch
 
-    from evomix.training import portable
+    from evomix.training import launches, portable
+    from evomix.training.device import open_device
 
-    module, inputs = portable.read(text)
+    open_device(device, deterministic)
+    module, inputs = portable.read(text, device)
     import torch._inductor
 
+    options: dict[str, Any] = {"cpp.threads": 1, "compile_threads": job_threads()}
+    if device == "cuda":
+        # Nothing is chosen by timing it, and every kernel can be launched without its compiler.
+        options |= {"deterministic": True, "strict_static_cuda_launcher": True}
+        launches.record(lambda: torch._inductor.compile(module, [*inputs], options=options), inputs, output)
+        return
     # torch asks the processor itself for its vector instructions; trying each with a program costs more than compiling.
-    options = {"cpp.threads": 1, "compile_threads": 1, "cpp.vec_isa_ok": True}
+    options["cpp.vec_isa_ok"] = True
     with torch.no_grad():
         made = torch._inductor.aot_compile(module, tuple(inputs), options=options)
     shutil.move(str(made), output)

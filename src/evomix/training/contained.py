@@ -6,6 +6,7 @@ folder, and reads back the summary. The mechanism's code never runs in this proc
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -21,6 +22,8 @@ from evomix.training.finished import finished_summary, held_out_at
 from evomix.training.groups import processes, unlike
 from evomix.training.preemption import EXIT_CODE
 from evomix.training.side_by_side import side_by_side
+
+logger = logging.getLogger(__name__)
 
 _START_SECONDS = 120.0
 
@@ -87,25 +90,34 @@ def _shards(runs: Sequence[tuple[RunSpec, Path]]) -> list[Path]:
     ]
 
 
-def _train(runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = (), *, stack: bool = False) -> str:
-    """Train runs in one sandboxed process, with a compiled step if they may `stack`; return the last line it said."""
+def _train(
+    runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = (), *, stack: bool = False, compiled: bool = True
+) -> str:
+    """Train runs in one sandboxed process, with a compiled step if that pays; return the last line it said.
+
+    On a GPU a run that is not stacked has a compiled step of its own, and so a process. A process that ends badly with
+    a compiled step is started again without.
+    """
+    first, specs = runs[0][0], [spec for spec, _ in runs]
+    gpu = first.execution.device == "cuda"
+    if gpu and len(runs) > 1 and (not stack or unlike(specs) is not None):
+        return [_train([run], options, stack=stack) for run in runs][-1]
     for spec, folder in _pending(runs):
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)
-    first = runs[0][0]
     folders = [folder for _, folder in runs]
-    readable = [*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec, _ in runs}))]
-    if stack and compiling.considered(runs):
+    readable = [*_shards(runs), *(Path(path) for path in sorted({spec.mechanism.path for spec in specs}))]
+    step = None
+    if compiled and (stack or gpu) and compiling.considered(runs):
         step = compiling.compiled_step(runs, readable, folders[0] / "compiled")
-        options = [*options, *step.options()]
     result = sandbox.run(
-        ["-m", "evomix", "train-worker", *options, *(str(folder) for folder in folders)],
+        ["-m", "evomix", "train-worker", *options, *(step.options() if step else []), *map(str, folders)],
         readable=readable,
         scratch=Path(os.path.commonpath(folders)),
         settings=first.sandbox,
-        seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec, _ in runs),
+        seconds=sum(_START_SECONDS + spec.sandbox.seconds_per_step * spec.optimisation.steps for spec in specs),
         stream=True,
-        gpu=first.execution.device == "cuda",
+        gpu=gpu,
     )
     shutil.rmtree(folders[0] / "compiled", ignore_errors=True)
     if result.returncode == EXIT_CODE:
@@ -113,6 +125,9 @@ def _train(runs: Sequence[tuple[RunSpec, Path]], options: Sequence[str] = (), *,
     if result.stopped is not None and not result.stopped.startswith("signal"):
         raise RunError(f"the sandbox stopped the run: over its limit of {result.stopped}")
     said = ["", *result.stderr.decode(errors="replace").strip().splitlines()][-1]
+    if result.returncode and result.stopped is None and step and step.folder:
+        logger.warning("%s: failed with its compiled step (%s); once more without", first.mechanism.path, said)
+        return _train(runs, options, stack=stack, compiled=False)
     if result.returncode:
         raise RunError(said or f"the run ended with status {result.returncode}")
     return said

@@ -47,10 +47,12 @@ MANY_DISPATCHES = 5_000
 
 
 class Stepper(Protocol):
-    """What moves the weights of one run (`Trainer`) or of R stacked runs (`ensemble.Stack`)."""
+    """What moves the weights of one run (`Trainer`) or of R stacked runs (`stack.Stack`)."""
 
     tier: str
     """How a step is carried out, in a word."""
+    stacked: bool
+    """Whether rows and results have a leading dimension of runs."""
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do one step on rows (B, …) or (R, B, …); return losses and gradient norms, 0-d or (R,)."""
@@ -135,7 +137,7 @@ class Session:
         return min(self.steps, *((step // stride + 1) * stride for stride in strides))
 
     def _tokens(self, step: int) -> torch.Tensor:
-        if len(self.batches) == 1:
+        if not self.stepper.stacked:
             return self.batches[0].read(step)
         return torch.stack([batches.read(step) for batches in self.batches])
 

@@ -15,29 +15,24 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.func import functional_call, vmap
 
 from evomix.errors import UserError
 from evomix.fingerprint import fingerprint
-from evomix.model.dropout import draw_masks
-from evomix.model.transformer import Transformer
 from evomix.specs import RunSpec
 from evomix.training import checkpoint
 from evomix.training.book import Book
-from evomix.training.compiled import Compiled, compiled_tier, machine_code, trace
-from evomix.training.device import send
+from evomix.training.compiled import compiled_tier, machine_code, trace
 from evomix.training.engine import Session, identity, prepare, train
 from evomix.training.finished import finished_summary
-from evomix.training.graph import capture, climb
+from evomix.training.graph import capture, climb, tiers
 from evomix.training.groups import compilable, unlike
 from evomix.training.inputs import Batches
-from evomix.training.optimizer import AdamW, coefficients
 from evomix.training.preemption import watch_termination
+from evomix.training.stack import Stack
 from evomix.training.step_times import Choice, Work, choose
 from evomix.training.step_times_measured import MACHINES
 from evomix.training.trainer import Trainer
@@ -47,130 +42,6 @@ logger = logging.getLogger(__name__)
 PROBE_STEPS = 3
 PROBE_TOLERANCE = 2e-4
 """Steps compared before stacking, and the largest relative difference in loss or gradient norm taken for rounding."""
-
-
-class Stack:
-    """R trainers as one: takes over their weights, buffers and dropout streams, with fresh moments."""
-
-    tier = "stacked, eager"
-
-    def __init__(self, trainers: list[Trainer]) -> None:
-        first = trainers[0]
-        # Slices of flat memory are neither dense nor contiguous; gradients are added in place all the same.
-        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
-        self.trainers, self.template = trainers, first.model
-        self.optimisations = [trainer.optimisation for trainer in trainers]
-        self.bfloat16, self.device, self.objective = first.bfloat16, first.device, first.objective
-        self.streams = [trainer.dropout for trainer in trainers]
-        memory = first.memory
-        self.flat = torch.stack([trainer.memory.parameters for trainer in trainers])
-        self.gradients = torch.zeros_like(self.flat)
-        clip = self.flat.new_tensor([[optimisation.clip] for optimisation in self.optimisations])
-        self.optimizer = AdamW(self.flat, self.gradients, memory.boundary, clip)
-        self.fixed = {
-            name: torch.stack([dict(trainer.model.named_parameters())[name] for trainer in trainers]).detach()
-            for name, _ in self.template.named_parameters()
-            if name not in memory.offsets
-        }
-        trained = {name: view.detach().requires_grad_() for name, view in self.views(self.flat).items()}
-        for name, view in self.views(self.gradients).items():
-            trained[name].grad = view
-        self.parameters = trained | self.fixed
-        self.buffers = {
-            name: torch.stack([dict(trainer.model.named_buffers())[name] for trainer in trainers])
-            for name, _ in self.template.named_buffers()
-        }
-
-    def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the trained parameters (or what belongs to them) as views of flat memory (R, n)."""
-        shapes = {name: parameter.shape for name, parameter in self.template.named_parameters()}
-        return {
-            name: flat[:, offset : offset + shapes[name].numel()].view(-1, *shapes[name])
-            for name, offset in self.trainers[0].memory.offsets.items()
-        }
-
-    def masks(self, tokens: torch.Tensor) -> torch.Tensor | None:
-        """Return masks (R, sites, B, T, D) of the dropout sites for rows (R, B, …); each run draws its own as alone."""
-        architecture = self.template.architecture
-        if architecture.dropout == 0:
-            return None
-        shape = torch.Size([*self.objective.split(tokens)[0].shape[1:], architecture.width])
-        return draw_masks(self.template.dropout_sites, shape, architecture.dropout, self.streams, self.flat.dtype)
-
-    def hidden(
-        self,
-        parameters: dict[str, torch.Tensor],
-        buffers: dict[str, torch.Tensor],
-        inputs_RBT: torch.Tensor,
-        masks: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return the hidden states (R, B, T, D) of stacked parameters and buffers."""
-
-        def call(
-            parameters: dict[str, torch.Tensor],
-            buffers: dict[str, torch.Tensor],
-            tokens_BT: torch.Tensor,
-            masks: list[torch.Tensor],
-        ) -> torch.Tensor:
-            arguments = (tokens_BT, iter(masks)) if masks else (tokens_BT,)
-            hidden: torch.Tensor = functional_call(self.template, (parameters, buffers), arguments)
-            return hidden
-
-        sites = [] if masks is None else list(masks.unbind(1))
-        hidden: torch.Tensor = vmap(call)(parameters, buffers, inputs_RBT, sites)
-        return hidden
-
-    def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do step `step` (0-based) on rows (R, B, …); return losses and gradient norms (R,) without waiting."""
-        return self.compute(tokens, self.changing(step))
-
-    def changing(self, step: int) -> torch.Tensor:
-        """Return the coefficients (R, 3) of step `step` on the device."""
-        values = [coefficients(optimisation, step) for optimisation in self.optimisations]
-        return send(torch.tensor(values, dtype=self.flat.dtype), self.device)
-
-    def generators(self) -> list[torch.Generator]:
-        """Return the generators that a step draws from."""
-        return self.streams
-
-    def compute(self, tokens: torch.Tensor, changing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do the device work of one step with the given coefficients."""
-        self.gradients.zero_()
-        inputs_RBT, targets_RBT = self.objective.split(tokens)
-        masks = self.masks(tokens)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            hidden_RBTD = self.hidden(self.parameters, self.buffers, inputs_RBT, masks)
-            losses = self.objective.losses(hidden_RBTD, self.parameters["embedding.weight"], targets_RBT)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        return losses.detach(), self.optimizer.step(changing).squeeze(-1)
-
-    @torch.no_grad()
-    def model_of(self, run: int) -> Transformer:
-        """Return the template with the weights and buffers of run `run`, good until the next call."""
-        self.trainers[0].memory.parameters.copy_(self.flat[run])
-        for name, buffer in self.template.named_buffers():
-            buffer.copy_(self.buffers[name][run])
-        return self.template
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every tensor the future depends on."""
-        state = {"flat": self.flat, "generator.global": torch.get_rng_state()}
-        state |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
-        state |= {f"optimizer.{name}": moment for name, moment in self.optimizer.state().items()}
-        state |= {f"generator.{run}": stream.get_state() for run, stream in enumerate(self.streams)}
-        return state
-
-    @torch.no_grad()
-    def load_tensors(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `tensors` returned."""
-        self.flat.copy_(state["flat"])
-        for name, buffer in self.buffers.items():
-            buffer.copy_(state[f"buffer.{name}"])
-        for name, moment in self.optimizer.state().items():
-            moment.copy_(state[f"optimizer.{name}"])
-        for run, stream in enumerate(self.streams):
-            stream.set_state(state[f"generator.{run}"])
-        torch.set_rng_state(state["generator.global"])
 
 
 def probe(trainers: list[Trainer], batches: list[Batches]) -> str | None:
@@ -207,23 +78,32 @@ def train_many(
     return [train(spec, folder, why) for spec, folder in zip(specs, folders, strict=True)]
 
 
-def train_stacked(specs: list[RunSpec], folders: list[Path], compiled: Path | None = None, origin: str = "") -> str:
+def train_stacked(
+    specs: list[RunSpec],
+    folders: list[Path],
+    compiled: Path | None = None,
+    origin: str = "",
+    until: int | None = None,
+) -> str:
     """Train runs into their folders as one stack if that pays and is exact; return why, or why not.
 
-    `compiled` is the folder of these runs' compiled step, used where it equals the eager one; `origin` says how it came
-    about, or why there is none.
+    `compiled` is the folder of these runs' compiled step, used where it equals the eager one, and for a run alone too;
+    `origin` says how it came about, or why there is none. `until` is as for `engine.train_until`.
     """
     group = _group(specs, folders)
-    return unlike([spec for spec, _ in group]) or _train_stacked(group, compiled, origin)
+    reason = unlike([spec for spec, _ in group])
+    if not group or (reason and (compiled is None or len(group) > 1)):
+        return reason or ""
+    return _train_stacked(group, compiled, origin, until)
 
 
 def trace_many(specs: list[RunSpec], folders: list[Path], output: Path) -> None:
     """Write the traced step of the stack that `train_stacked` would train to `output`; UserError when there is none."""
     group = _group(specs, folders)
-    if reason := unlike([spec for spec, _ in group]):
-        raise UserError(reason)
+    if not group or not compilable([spec for spec, _ in group]):
+        raise UserError(unlike([spec for spec, _ in group]) or "its precision is not compiled")
     with torch.random.fork_rng():
-        prepared, _, choice = _prepare_stack(group, compiled=compilable(group[0][0]))
+        prepared, _, choice = _prepare_stack(group, compiled=True)
         if choice.way != "compiled":
             raise UserError(f"not repaid by {choice.sentence}")
         tokens = torch.stack([feed.read(0) for _, feed in prepared])
@@ -283,7 +163,7 @@ def _prepare_stack(
     return [(trainer, batches), *(prepare(spec)[:2] for spec, _ in runs[1:])], work, choice
 
 
-def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, origin: str) -> str:
+def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, origin: str, until: int | None) -> str:
     """Train all runs as one stack, or return why without a trace when that does not pay or is not exact."""
     began = time.monotonic()
     with watch_termination() as stop, torch.random.fork_rng():
@@ -302,18 +182,20 @@ def _train_stacked(runs: list[tuple[RunSpec, Path]], compiled: Path | None, orig
         books = [Book(spec, folder) for spec, folder in runs]
         feeds = [item[1] for item in fresh]
         tokens = [torch.stack([feed.read(step) for feed in feeds]) for step in range(PROBE_STEPS)]
-        stepper = capture(stack, tokens) if compiled is None else climb([compiled_tier(stack, compiled)], stack, tokens)
-        if stepper is stack and _captured_alone(*prepared[0]):
-            logger.warning("%s: runs alone can be captured, their stack cannot; they go one after another", path)
-            return "runs alone can be captured, their stack cannot"
+        best = [] if compiled is None else [compiled_tier(stack, compiled, tokens[0])]
+        stepper = climb([*best, *tiers(stack, tokens[0])], stack, tokens)
         kind = _kind(len(runs))
-        if compiled is not None and isinstance(stepper, Compiled):
+        if compiled is not None and "compiled" in stepper.tier:
             kind = f"{kind}, {machine_code(compiled)}"
-        elif compiled is not None:
-            origin += ", but it does not equal eager steps"
-            if _choice(runs, prepared[0][0], work, compiled=False).way == "alone":
-                return f"{origin}: {why}"
+        else:
+            if compiled is not None:
+                origin += ", but it does not equal eager steps"
+                if _choice(runs, prepared[0][0], work, compiled=False).way == "alone":
+                    return f"{origin}: {why}"
+            if stepper is stack and _captured_alone(*prepared[0]):
+                logger.warning("%s: runs alone can be captured, their stack cannot; they go one after another", path)
+                return "runs alone can be captured, their stack cannot"
         why += f"; {origin}" if origin else ""
         logger.info("%s: %s", stepper.tier, why)
-        Session(books, stepper, feeds, kind, work, began, why).train(stop)
+        Session(books, stepper, feeds, kind, work, began, why).train(stop, until)
         return why

@@ -2,8 +2,7 @@
 
 A captured step reads its tokens and coefficients from fixed memory and draws dropout from the run's own generator,
 which the graph advances as eager steps would. Ways of taking steps form a ladder: each is tried, compared with eager
-steps from the same state, and left for the next when it cannot be built or differs. This tier has not yet run on a
-GPU: the comparison is what stands between it and a wrong result.
+steps from the same state, and left for the next when it cannot be built or differs.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ class Capturable(Protocol):
 
     device: torch.device
     tier: str
+    stacked: bool
 
     def changing(self, step: int) -> torch.Tensor:
         """Return the coefficients of a step on the device."""
@@ -60,7 +60,7 @@ class Faster:
 
     def __init__(self, inner: Capturable) -> None:
         """Take the stepper whose state it is."""
-        self.inner, self.device = inner, inner.device
+        self.inner, self.device, self.stacked = inner, inner.device, inner.stacked
 
     def model_of(self, run: int) -> Transformer:
         """Return a model with the current weights of a run."""
@@ -81,7 +81,7 @@ class Graphed(Faster):
     def __init__(self, inner: Capturable, tokens: torch.Tensor) -> None:
         """Warm up and capture on tokens of the shape of every step; moves the state of `inner`."""
         super().__init__(inner)
-        self.tier = inner.tier.replace("eager", "graph")
+        self.tier = inner.tier.replace("eager", "captured").replace("compiled", "compiled and captured")
         self.tokens, self.coefficients = tokens.clone(), inner.changing(0).clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -89,10 +89,11 @@ class Graphed(Faster):
             for _ in range(WARM_STEPS):
                 inner.compute(self.tokens, self.coefficients)
         torch.cuda.current_stream().wait_stream(side)
+        # Captured on the same stream: a node of the last backward pass may still live, and remembers its stream.
         self.graph = torch.cuda.CUDAGraph()
         for generator in inner.generators():
             self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=side):
             self.results = inner.compute(self.tokens, self.coefficients)
 
     def step(self, step: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +131,7 @@ def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor])
             faster = tier.build()
             reason = compare(faster, inner, tokens, before, tier.tolerance)
         except Exception as error:  # what a mechanism may do during capture is without limit
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = _first_cause(error)
             _renew(inner)
         inner.load_tensors(before)
         if reason is None:
@@ -142,6 +143,13 @@ def climb(ladder: Sequence[Tier], inner: Capturable, tokens: list[torch.Tensor])
 def capture(inner: Capturable, tokens: list[torch.Tensor]) -> Stepper:
     """Return the fastest way of taking the steps of `inner` that is right on the steps `tokens`."""
     return climb(tiers(inner, tokens[0]), inner, tokens)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return in words what went wrong first: the end of a capture only says that something did."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _renew(inner: Capturable) -> None:

@@ -30,11 +30,15 @@ def threads_of_a_run() -> int:
     return int(text)
 
 
-def processes(runs: int) -> int:
-    """Return how many processes may train `runs` runs: as many as the job's threads allow, 1 where nothing is said."""
+def job_threads() -> int:
+    """Return the threads of this job, 1 where nothing is said."""
     text = os.environ.get(JOB_THREADS_VARIABLE, "1")
-    threads = int(text) if text.isdigit() else 1
-    return max(1, min(runs, threads // threads_of_a_run()))
+    return max(1, int(text)) if text.isdigit() else 1
+
+
+def processes(runs: int) -> int:
+    """Return how many processes may train `runs` runs: as many as the job's threads allow."""
+    return max(1, min(runs, job_threads() // threads_of_a_run()))
 
 
 def shared(spec: RunSpec) -> dict[str, Any]:
@@ -54,6 +58,8 @@ def unlike(specs: Sequence[RunSpec]) -> str | None:
     return None
 
 
-def compilable(spec: RunSpec) -> bool:
-    """Return whether the steps of a stack of such runs can be compiled: in float32 on a CPU."""
-    return spec.execution.device == "cpu" and spec.execution.precision == "float32"
+def compilable(specs: Sequence[RunSpec]) -> bool:
+    """Return whether the steps of such runs can be compiled: of a stack in float32 on a CPU, of any run on a GPU."""
+    if specs[0].execution.device == "cuda":
+        return len(specs) == 1 or unlike(specs) is None
+    return specs[0].execution.precision == "float32" and unlike(specs) is None

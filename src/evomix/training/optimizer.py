@@ -91,7 +91,8 @@ class AdamW:
     def step(self, coefficients: torch.Tensor) -> torch.Tensor:
         """Clip, update with `coefficients` (…, 3), and return the norms (…, 1) before clipping."""
         gradients = self.gradients
-        norm: torch.Tensor = torch.linalg.vector_norm(gradients, dim=-1, keepdim=True)
+        # `vector_norm` adds the squares one after another on a CPU: 5e-4 off for a million gradients in float32.
+        norm = gradients.square().sum(-1, keepdim=True).sqrt()
         gradients.mul_(torch.clamp(self.clip / (norm + 1e-6), max=1.0))
         scaled_rate, correction, decay = (coefficients[..., column, None] for column in range(3))
         self.decayed.mul_(decay)

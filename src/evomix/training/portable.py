@@ -22,8 +22,10 @@ from evomix.errors import UserError
 MOST_OPERATIONS = 20_000
 MOST_BYTES = 2**24
 """Limits of a graph's text that is read at all."""
-MOST_ELEMENTS = 2**27
-"""Elements of the largest tensor of a graph, and of all its inputs together."""
+MOST_ELEMENTS = 2**31
+"""Elements of the largest tensor of a graph."""
+MOST_INPUTS = 2**29
+"""Elements of all inputs of a graph together, of which the compiler makes examples."""
 
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -112,19 +114,26 @@ def _choose(table: dict[str, Any], name: Any, what: str) -> Any:
     return table[name]
 
 
-def _input(entry: Any) -> torch.Tensor:
+def _input(entry: Any, device: str) -> torch.Tensor:
     """Return an empty tensor as described; under a fake mode it takes no memory."""
     dtype, shape = entry
-    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > MOST_INPUTS:
         raise RefusedError(f"an input has the shape {str(shape)[:80]}")
-    return torch.empty(shape, dtype=_choose(_DTYPES, dtype, "dtype"))
+    return torch.empty(shape, dtype=_choose(_DTYPES, dtype, "dtype"), device=device)
+
+
+def _makes(target: Callable[..., Any]) -> bool:
+    """Return whether an operation makes a tensor from none, and so must be told where."""
+    given = target._schema.arguments  # type: ignore[attr-defined]
+    return any(each.name == "device" for each in given) and not any(str(each.type) == "Tensor" for each in given)
 
 
 class _Reader:
     """Builds a graph node by node beside the fake values of its nodes."""
 
-    def __init__(self, inputs: list[torch.Tensor]) -> None:
+    def __init__(self, inputs: list[torch.Tensor], device: str) -> None:
         self.graph = fx.Graph()
+        self.device = torch.device(device)
         self.nodes = [self.graph.placeholder(f"input_{index}") for index in range(len(inputs))]
         self.values: list[Any] = list(inputs)
 
@@ -158,6 +167,8 @@ class _Reader:
             raise RefusedError(f"operation {name} names a device or a layout")
         arguments = [self.decode(value) for value in positional]
         keywords = {str(key): self.decode(value) for key, value in named.items()}
+        if _makes(target):
+            keywords["device"] = (self.device, self.device)
         fake = target(*(each[1] for each in arguments), **{key: each[1] for key, each in keywords.items()})
         for part in fake if isinstance(fake, tuple | list) else [fake]:
             if isinstance(part, torch.Tensor) and part.numel() > MOST_ELEMENTS:
@@ -170,8 +181,11 @@ class _Reader:
         )
 
 
-def read(text: str) -> tuple[fx.GraphModule, list[torch.Tensor]]:
-    """Return the graph that `text` describes and zeros of the shapes of its inputs; RefusedError for anything else."""
+def read(text: str, device: str = "cpu") -> tuple[fx.GraphModule, list[torch.Tensor]]:
+    """Return the graph that `text` describes and zeros of the shapes of its inputs, all on `device`.
+
+    RefusedError for anything else.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     if len(text) > MOST_BYTES:
@@ -181,10 +195,10 @@ def read(text: str) -> tuple[fx.GraphModule, list[torch.Tensor]]:
         if len(content["operations"]) > MOST_OPERATIONS:
             raise RefusedError(f"the graph has {len(content['operations'])} operations, more than {MOST_OPERATIONS}")
         with FakeTensorMode(allow_fallback_kernels=False):
-            inputs = [_input(entry) for entry in content["inputs"]]
-            if sum(each.numel() for each in inputs) > MOST_ELEMENTS:
+            inputs = [_input(entry, device) for entry in content["inputs"]]
+            if sum(each.numel() for each in inputs) > MOST_INPUTS:
                 raise RefusedError("the graph's inputs are too large")
-            reader = _Reader(inputs)
+            reader = _Reader(inputs, device)
             for name, positional, named in content["operations"]:
                 reader.add(name, positional, named)
             reader.graph.output(tuple(reader.decode(result)[0] for result in content["results"]))
@@ -193,4 +207,6 @@ def read(text: str) -> tuple[fx.GraphModule, list[torch.Tensor]]:
     except Exception as error:  # what a hostile text may provoke is without limit
         first = str(error).splitlines()[0] if str(error) else ""
         raise RefusedError(f"the graph is not sound ({type(error).__name__}: {first[:200]})") from None
-    return fx.GraphModule({}, reader.graph), [torch.zeros(each.shape, dtype=each.dtype) for each in inputs]
+    return fx.GraphModule({}, reader.graph), [
+        torch.zeros(each.shape, dtype=each.dtype, device=device) for each in inputs
+    ]

@@ -61,6 +61,16 @@ ROWS = (
 )  # fmt: skip
 """AMD EPYC, torch 2.13.0, one thread; CPU seconds, the least of 7 to 15 interleaved pairs (two at full width)."""
 
+GPU_ROWS = (
+    Measured("softmax, d72 L8 T128 V16384 B64, H100", 10, Work(1807, 1375999583, 9.01e10), 68.4, 48.4),
+    Measured("softmax, d96 L9 T128 V16384 B64, H100", 10, Work(2011, 1724692545, 1.38e11), 81.2, 58.8),
+    Measured("softmax, d144 L8 T128 V16384 B64, H100", 10, Work(1807, 2085278207, 2.29e11), 89.3, 70.9),
+    Measured("softmax, d192 L9 T128 V16384 B64, H100", 10, Work(2011, 2787575649, 3.73e11), 110.3, 92.4),
+    Measured("softmax, d128 L6 T128 V16384 B64, H200", 10, Work(1399, 1533655067, 1.71e11), 58.2, 46.5, 14.3),
+    Measured("softmax, d128 L6 T128 V16384 B64, H200", 1, Work(1399, 1533655067, 1.71e11), 5.82, 5.82, 2.3),
+)  # fmt: skip
+"""In bfloat16, torch 2.11.0, captured as graphs: `python tests/benchmarks/gpu.py`. Alone is R times one run."""
+
 MACHINES = {
     "cpu": Machine(
         "step times measured on a core of an AMD EPYC",
@@ -70,9 +80,12 @@ MACHINES = {
         compiling=0.079,
     ),
     "cuda": Machine(
-        "a GPU's data sheet, not measured",
-        alone=Rates(2.5e-6, 0.0, 3.2e-15),
-        stacked=Rates(2.5e-6, 0.0, 3.2e-15),
+        "step times measured on an H100 and an H200",
+        alone=Rates(1.69e-06, 2.74e-12, 0.0),
+        stacked=Rates(1.69e-06, 3.24e-12, 0.0),
+        compiled=Rates(6.9e-07, 8.7e-13, 0.0),
+        compiling=0.06,
     ),
 }
-"""By torch's name of the device. A GPU's are the launches and FLOPs of `plan.clock`: assumed."""
+"""By torch's name of the device. A GPU's ways are all captured as graphs; compiling there was measured with several
+threads only (29 to 33 s of wall time for the last rows)."""

@@ -43,6 +43,7 @@ class Trainer:
     """Trains `model` step by step; exact to the bit when stopped and resumed through `tensors` and `load_tensors`."""
 
     tier = "eager"
+    stacked = False
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Trainer:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor the future depends on: weights, buffers, moments and all generator states."""
         state: dict[str, torch.Tensor] = {}
-        state |= {f"model.{name}": tensor for name, tensor in self.model.named_parameters()}
+        state |= {f"model.{name}": tensor.detach() for name, tensor in self.model.named_parameters()}
         state |= {f"buffer.{name}": tensor for name, tensor in self.model.named_buffers()}
         state |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
         state["generator.dropout"] = self.dropout.get_state()
