@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import textwrap
 from itertools import pairwise
 from pathlib import Path
 
@@ -212,3 +215,16 @@ def test_answer_losses_of_stacked_runs_are_those_of_each() -> None:
     expected = torch.autograd.grad(each.sum(), [hidden, weight])
     for gradient, theirs in zip(torch.autograd.grad(losses.sum(), [hidden, weight]), expected, strict=True):
         torch.testing.assert_close(gradient, theirs, atol=2e-6, rtol=0)
+
+
+def test_deterministic_operations_are_asked_for_without_the_compiler() -> None:
+    """Importing it costs a second in every process, and leaves a folder."""
+    text = """
+        import sys, torch
+        from evomix.training.device import prefer_deterministic
+        prefer_deterministic(True)
+        print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+        print("torch._inductor" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]

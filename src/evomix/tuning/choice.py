@@ -76,8 +76,6 @@ def choose(
     optima that the trials leave possible, the budget and the steps spent of it. Losses in nats per token. Raises
     UserError with fewer than four finished trials.
     """
-    import pandas as pd
-
     owner, trials = gather(design, worker_files)
     space = dimensions(tuning)
     active = tuple(index for index, dimension in enumerate(space) if dimension.active)
@@ -110,10 +108,7 @@ def choose(
     optima = candidates[draws.argmin(axis=0)]
     luckiest = int(np.flatnonzero(finished)[losses.argmin()])
 
-    frame = pd.DataFrame(trials)[["number", *NAMES, "status", "reason", "loss", "steps", "spec_digest"]]
-    frame["steps"] = frame["steps"].astype("Int64")
-    frame["loss"] = frame["loss"].astype("float64")
-    write_table(output.parent / "trials.parquet", frame.assign(predicted=at_trials))
+    _write_trials(output.parent / "trials.parquet", trials, at_trials)
     journal.tell(output.parent / "study.journal", f"{owner['framework']}/{owner['variant']}", space, trials)
     write_json(
         output,
@@ -148,6 +143,15 @@ def choose(
             "provenance": provenance("evomix.tuning.choice", tuning_policy=policy, tuning_budget=tuning.budget),
         },
     )
+
+
+def _write_trials(path: Path, trials: list[dict[str, Any]], predicted: npt.NDArray[np.float64]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(trials)[["number", *NAMES, "status", "reason", "loss", "steps", "spec_digest"]]
+    frame["steps"] = frame["steps"].astype("Int64")
+    frame["loss"] = frame["loss"].astype("float64")
+    write_table(path, frame.assign(predicted=predicted))
 
 
 def _shared(
