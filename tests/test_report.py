@@ -108,7 +108,7 @@ def test_a_changed_protocol_and_a_departure_from_it_show_in_the_report(study: Pa
         text = " ".join(Page((copy / "report.html").read_text(encoding="utf-8")).text)
         assert ("The protocol has been changed since it was registered." in text) == said
         assert "departs from the registered protocol" in text
-        assert "seeds is 2, registered 10" in text
+        assert "2 seeds, registered 10" in text
 
 
 def test_verdict_of_every_framework_stands_before_any_figure(html: str, study: Path) -> None:

@@ -237,7 +237,7 @@ def test_results_carry_the_protocol_and_no_machine(tmp_path):
     assert not result["protocol"]["changed"]
     assert result["protocol"]["departures"] == [
         "a training has 100 steps, registered 100,000",
-        "seeds is 3, registered 10",
+        "3 seeds, registered 10",
     ]
     assert result["provenance"]["tuning_policy"] == "joint"
     assert result["provenance"]["preset"] == "test"

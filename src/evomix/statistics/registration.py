@@ -30,7 +30,7 @@ def departures(validation: Validation) -> list[str]:
     changed = sorted({*validation.reference, *validation.candidate})
     pairs = [f"{name} compares {' against '.join(validation.pair(name)[::-1])}" for name in changed]
     return [
-        f"{key} is {used[key]:g}, registered {value:g}"
+        (f"{used[key]} seeds" if key == "seeds" else f"{key} is {used[key]:g}") + f", registered {value:g}"
         for key, value in REGISTERED_VALUES.items()
         if used[key] != value
     ] + [f"{text}, registered evolved against standard" for text in pairs]
