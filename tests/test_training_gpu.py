@@ -21,7 +21,7 @@ from evomix.training import checkpoint, compiling
 from evomix.training.contained import train_all_contained, train_contained_until
 from evomix.training.graph import capture
 from evomix.training.trainer import Trainer
-from training_study import architecture, make_spec, write_corpus
+from training_study import SHARDS, architecture, make_spec, write_corpus
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -31,7 +31,7 @@ UNTIL = 600
 
 @pytest.fixture(scope="module")
 def stats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"), 2048, {"train": 60_000, "search": 9_000})
+    return write_corpus(tmp_path_factory.mktemp("corpus"), 2048, {**SHARDS, "train": 60_000, "search": 9_000})
 
 
 def long_run(stats: Path, seed: int = 1) -> RunSpec:
@@ -57,7 +57,10 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
     return stored[0]
 
 
-def test_a_killed_compiled_run_goes_on_to_the_same_bits(stats: Path, tmp_path: Path) -> None:
+def test_a_killed_compiled_run_goes_on_to_the_same_bits(
+    stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = long_run(stats)
     loss = train_contained_until(spec, tmp_path / "whole", UNTIL)
     assert list(compiling.cache_folder().glob("*.compiled"))
