@@ -62,6 +62,15 @@ def test_on_a_gpu_a_run_has_a_compiled_step_and_a_process_of_its_own(
     assert watched.gpu == [True] * 3
 
 
+def test_on_a_gpu_a_finished_run_gets_no_process(stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(monkeypatch)
+    monkeypatch.setattr(
+        contained, "finished_summary", lambda spec, folder: {} if watched.commands or spec.seed == 0 else None
+    )
+    train_all_contained(runs(stats, tmp_path, 3))
+    assert [command[-1] for command in watched.commands] == ["run_1", "run_2"]
+
+
 def test_on_a_gpu_runs_that_may_be_stacked_share_one(
     stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,8 +221,9 @@ def test_deterministic_operations_are_asked_for_without_the_compiler() -> None:
     """Importing it costs a second in every process, and leaves a folder."""
     text = """
         import sys, torch
-        from evomix.training.device import prefer_deterministic
-        prefer_deterministic(True)
+        from evomix.training.device import open_device
+        torch.cuda.is_available = lambda: True
+        open_device("cuda", True)
         print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
         print("torch._inductor" in sys.modules)
     """

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="", help="names of sizes, all of the scaling law where nothing is said")
-    parser.add_argument("--compiled", default="1,10", help="numbers of stacked runs whose steps are compiled")
+    parser.add_argument("--compiled", help="numbers of stacked runs whose steps are compiled, 1 and R if not said")
     parser.add_argument("--tiny", action="store_true", help="a batch of 2 and a vocabulary of 64, for the rehearsal")
     arguments = parser.parse_args()
     config = load_config(yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text()))
@@ -215,7 +215,8 @@ def main() -> None:
         )
         for name in names
     ]
-    counts = [int(count) for count in arguments.compiled.split(",") if count]
+    said = f"1,{arguments.runs}" if arguments.compiled is None else arguments.compiled
+    counts = [int(count) for count in said.split(",") if count]
     with tempfile.TemporaryDirectory() as workshop:
         wanted = [(case, runs, Path(workshop) / f"{case.name}_{runs}") for case in cases for runs in counts]
         with multiprocessing.get_context("spawn").Pool(min(8, max(1, len(wanted)))) as pool:

@@ -191,14 +191,16 @@ def train_worker(
     runs = [specs.read_spec(folder / "spec.json", specs.RunSpec) for folder in folders]
     if way == "stacked":
         print(ensemble.train_stacked(runs, folders, compiled, origin), file=sys.stderr)
-        return
-    if way == "any" or compiled is not None:
-        why = ensemble.train_stacked(runs, folders, compiled, origin, until)
-    for spec, folder in zip(runs, folders, strict=True):
-        if until is None:
-            engine.train(spec, folder, why)
-        else:
+    elif until is not None:
+        if compiled is not None:
+            ensemble.train_stacked(runs, folders, compiled, origin, until)
+        for spec, folder in zip(runs, folders, strict=True):
             engine.train_until(spec, folder, until)
+    elif way == "any" or compiled is not None:
+        ensemble.train_many(runs, folders, compiled, origin)
+    else:
+        for spec, folder in zip(runs, folders, strict=True):
+            engine.train(spec, folder, why)
 
 
 def trace_worker(output: Path, folders: list[Path]) -> None:

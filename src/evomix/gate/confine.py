@@ -145,7 +145,7 @@ def restrict_files(readable: list[str], writable: list[str], programs: list[str]
 
 
 def open_gpu() -> None:
-    """Start the NVIDIA driver in this process: it opens a socket meanwhile, which the next layer refuses.
+    """Start the NVIDIA driver in this process: it opens a socket meanwhile, which seccomp refuses.
 
     Does nothing where there is no driver or no device; torch says so when it is asked for one.
     """
@@ -160,17 +160,20 @@ def confine(policy: dict[str, Any]) -> dict[str, str]:
     """Apply every layer in order; return layer → "active…" or "absent: why"."""
     from evomix.gate.syscalls import filter_calls
 
+    def seccomp() -> str:
+        if policy["gpu"]:
+            open_gpu()
+        return filter_calls(libc, policy["gpu"])
+
     steps: dict[str, Callable[[], str]] = {
         "process": lambda: follow_parent(policy["parent"]),
         "rlimits": lambda: limit_resources(policy["memory"], policy["file"], policy["cpu"]),
         "capabilities": drop_capabilities,
         "landlock": lambda: restrict_files(policy["readable"], policy["writable"], policy["programs"], policy["gpu"]),
-        "seccomp": lambda: filter_calls(libc, policy["gpu"]),
+        "seccomp": seccomp,
     }
     layers = {"environment": "active"}
     for name, step in steps.items():
-        if name == "seccomp" and policy["gpu"]:
-            open_gpu()
         try:
             layers[name] = "skipped by the caller" if name in policy["skip"] else step()
         except (AbsentError, OSError, ValueError) as error:

@@ -14,7 +14,6 @@ from torch import Tensor
 from evomix.mechanisms.contract import Mechanism, build_mechanism
 from evomix.specs import Architecture
 from evomix.streams import torch_stream
-from evomix.training.device import prefer_deterministic
 
 VOCABULARY = 24
 """Different tokens of inputs that resemble text."""
@@ -115,11 +114,11 @@ def states(kind: type[Mechanism], architecture: Architecture, weights: Path | No
     """
     width, heads = architecture.width, architecture.heads
     deterministic = torch.are_deterministic_algorithms_enabled()
-    prefer_deterministic(True)  # fills uninitialised memory with NaN
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills uninitialised memory with NaN
     try:
         start = build_mechanism(kind, width, heads, seed, "gate")
     finally:
-        prefer_deterministic(deterministic)
+        torch.use_deterministic_algorithms(deterministic)
     found = {"start": start.double()}
     noisy = build_mechanism(kind, width, heads, seed, "gate").double()
     with torch.no_grad():

@@ -23,6 +23,7 @@ from evomix.corpus.tokens import IGNORED
 from evomix.model.dropout import masks_of
 from evomix.training import portable
 from evomix.training.graph import Faster, Graphed, Tier
+from evomix.training.head import HeadLosses
 from evomix.training.launches import Replay
 from evomix.training.optimizer import AdamW
 
@@ -38,11 +39,10 @@ GRAPH, CAPTURED = "step.json", "captured.safetensors"
 """Files of a traced step: its text, and the constants of the mechanism, which never leave the candidate's side."""
 
 
-class _HeadLosses(torch.autograd.Function):
+class _FusedHeadLosses(HeadLosses):
     """Mean cross-entropy (R,) of scored targets with plain operations, which the compiler fuses by itself.
 
-    As in `head`, the forward pass stores the gradients. The target is marked by comparison: scattering into the
-    logits' gradient, as autograd would, costs a pass over it.
+    The target is marked by comparison: scattering into the logits' gradient costs a pass over it.
     """
 
     @staticmethod
@@ -61,12 +61,6 @@ class _HeadLosses(torch.autograd.Function):
         grad_hidden, grad_weight = torch.matmul(error_RNV, weight_RVD), torch.matmul(error_RNV.mT, hidden_RND)
         ctx.save_for_backward(grad_hidden.to(hidden_RND.dtype), grad_weight.to(weight_RVD.dtype))
         return losses_RN1.sum((-2, -1))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        scale_R11 = grads[0][:, None, None]
-        return grad_hidden * scale_R11, grad_weight * scale_R11, None
 
 
 def _inputs(stack: Stack, tokens: torch.Tensor, changing: torch.Tensor) -> list[torch.Tensor]:
@@ -92,7 +86,7 @@ def _step(stack: Stack, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
     inputs, targets = stack.objective.split(tokens)
     with torch.autocast(stack.device.type, dtype=torch.bfloat16, enabled=stack.bfloat16):
         hidden = stack.hidden(parameters, {name: fixed[name] for name in stack.buffers}, inputs, masks)
-        losses: torch.Tensor = _HeadLosses.apply(  # type: ignore[no-untyped-call]
+        losses: torch.Tensor = _FusedHeadLosses.apply(  # type: ignore[no-untyped-call]
             hidden.flatten(1, -2), parameters["embedding.weight"], targets.flatten(1)
         )
     found = torch.autograd.grad(losses.sum(), list(trained.values()), materialize_grads=True)

@@ -293,15 +293,15 @@ def compile_graph(text: str, output: Path, compiler: str, device: str, *, determ
     module, inputs = portable.read(text, device)
     import torch._inductor
 
-    options: dict[str, Any] = {"cpp.threads": 1, "compile_threads": job_threads()}
     if device == "cuda":
         # No order of summing is chosen by timing it, and every kernel can be launched without its compiler. (The fast
         # launcher, off above, goes past the function whose calls are recorded.)
-        options |= {"deterministic": True, "strict_static_cuda_launcher": True}
+        options: dict[str, Any] = {"deterministic": True, "strict_static_cuda_launcher": True}
+        options["compile_threads"] = job_threads()
         launches.record(lambda: torch._inductor.compile(module, [*inputs], options=options), inputs, output)
         return
     # torch asks the processor itself for its vector instructions; trying each with a program costs more than compiling.
-    options["cpp.vec_isa_ok"] = True
+    options = {"cpp.threads": 1, "compile_threads": 1, "cpp.vec_isa_ok": True}
     with torch.no_grad():
         made = torch._inductor.aot_compile(module, tuple(inputs), options=options)
     shutil.move(str(made), output)

@@ -101,7 +101,7 @@ def _train(
     first, specs = runs[0][0], [spec for spec, _ in runs]
     gpu = first.execution.device == "cuda"
     if gpu and len(runs) > 1 and (not stack or unlike(specs) is not None):
-        return [_train([run], options, stack=stack) for run in runs][-1]
+        return [_train([run], options, stack=stack) for run in _pending(runs)][-1]
     for spec, folder in _pending(runs):
         folder.mkdir(parents=True, exist_ok=True)
         write_spec(folder / "spec.json", spec)

@@ -28,17 +28,11 @@ def open_device(name: str, deterministic: bool) -> torch.device:
         )
     if deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS opens, which is later
-        prefer_deterministic(True)
+        # What `torch.use_deterministic_algorithms` does, without telling the compiler too, which it would import: a
+        # second in every process, and a folder for caches.
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
-
-
-def prefer_deterministic(wanted: bool) -> None:
-    """Tell torch whether to prefer operations that give the same bits every time, with a warning where there is none.
-
-    `torch.use_deterministic_algorithms` tells the compiler too and imports it: a second, and a folder for caches.
-    """
-    torch._C._set_deterministic_algorithms(wanted, warn_only=wanted)
 
 
 def keep_memory() -> None:

@@ -92,8 +92,8 @@ def train_stacked(
     """
     group = _group(specs, folders)
     reason = unlike([spec for spec, _ in group])
-    if not group or (reason and (compiled is None or len(group) > 1)):
-        return reason or ""
+    if reason and (compiled is None or len(group) != 1):
+        return reason
     return _train_stacked(group, compiled, origin, until)
 
 

@@ -69,7 +69,7 @@ GPU_ROWS = (
     Measured("softmax, d128 L6 T128 V16384 B64, H200", 10, Work(1399, 1533655067, 1.71e11), 58.2, 46.5, 14.3),
     Measured("softmax, d128 L6 T128 V16384 B64, H200", 1, Work(1399, 1533655067, 1.71e11), 5.82, 5.82, 2.3),
 )  # fmt: skip
-"""In bfloat16, torch 2.11.0, captured as graphs: `python tests/benchmarks/gpu.py`. Alone is R times one run."""
+"""In bfloat16, torch 2.11.0, captured as graphs; how they were taken: docs/engine.md. Alone is R times one run."""
 
 MACHINES = {
     "cpu": Machine(
