@@ -99,7 +99,9 @@ def _watching_kernels(recorder: _Recorder) -> Iterator[None]:
         before = len(recorder.entries)
         result = launch(launcher, *args, **named)  # type: ignore[no-untyped-call]
         if _recording(recorder) and len(recorder.entries) != before + 1:
-            raise TypeError(f"kernel {launcher.fn.__name__} cannot be launched without its compiler")
+            raise TypeError(
+                f"kernel {launcher.fn.__name__} is launched by its compiler, or was loaded before the recording began"
+            )
         return result
 
     def loading(kernel: Any, device: int) -> None:
