@@ -2,8 +2,9 @@
 
 At the study's four sizes (batch 64, 128 tokens, vocabulary 16,384, bfloat16): minutes per 100,000 steps of the plain
 loop (fp32, its wait per step and all), of eager steps, of captured and of compiled steps, and per run of R stacked
-seeds, captured and compiled; then the share of the roofline that the fastest way of a run alone and of stacked runs
-reaches: the plan's least arithmetic and traffic of a step, at the rates of a large copy and product measured here.
+seeds, captured and compiled; of the curve's points on the held-out subset, one every 1,000 steps; then the share of the
+roofline that the fastest way of a run alone and of stacked runs reaches: the plan's least arithmetic and traffic of a
+step, at the rates of a large copy and product measured here.
 Last, what determinism costs at the first size. All graphs are compiled first, side by side, as the engine does it
 (sandboxed, kept for later jobs). Wall time with the device drained before and after; a size takes seconds.
 `--device cpu --tiny` is a rehearsal: the same code on a machine without a GPU, whose numbers mean nothing.
@@ -20,7 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
 from plain_loop import PlainTransformer, train
@@ -37,6 +41,7 @@ from evomix.training.compiled import GRAPH, compiled_tier, trace
 from evomix.training.compiling import fetch_library
 from evomix.training.device import open_device
 from evomix.training.graph import capture, climb
+from evomix.training.scoring import measure
 from evomix.training.stack import Stack
 from evomix.training.trainer import Trainer
 
@@ -126,12 +131,22 @@ class Case:
             stepper = climb([compiled_tier(stack, compiled, tokens[0])], stack, list(tokens))
         return self.minutes(stepper.step, tokens, steps) / runs, stepper.tier
 
+    def points(self, subset: int) -> float:
+        """Return the minutes that measuring the curve's points takes, one every 1,000 steps."""
+        model = self.trainer(1).model
+        rows: Any = Rows(self.tokens(1)[0, 0].cpu().numpy())
+        began = time.perf_counter()
+        for _ in range(2):  # the first one warms up
+            began = time.perf_counter()
+            measure(model, rows, np.arange(subset), self.execution.precision)
+        return (time.perf_counter() - began) * 100 / 60
+
     def least(self, device: clock.Machine) -> float:
         """Return the minutes below which no 100,000 steps are possible."""
         arithmetic, traffic, _ = clock.step_terms(self.architecture, self.batch, device)
         return max(arithmetic * device.share, traffic) * 1e5 / 60
 
-    def row(self, runs: int, steps: int, libraries: dict[int, Path | None], device: clock.Machine) -> str:
+    def row(self, runs: int, steps: int, subset: int, libraries: dict[int, Path | None], device: clock.Machine) -> str:
         """Return one row of the table."""
         few = max(1, steps // runs)
         eager = self.minutes(self.trainer(1).step, self.tokens(1)[:, 0], max(1, steps // 10))
@@ -143,9 +158,21 @@ class Case:
         fastest = [min(minutes for minutes, _ in ways) for ways in (alone, together)]
         told = [", ".join(f"{minutes:.2f} ({tier})" for minutes, tier in ways) for ways in (alone, together)]
         return (
-            f"| {self.name} | {plain:.1f} | {eager:.1f} | {' | '.join(told)} | {plain / fastest[0]:.1f} | "
-            f"{plain / fastest[1]:.1f} | {least:.2f} | {least / fastest[0]:.0%}, {least / fastest[1]:.0%} |"
+            f"| {self.name} | {plain:.1f} | {eager:.1f} | {' | '.join(told)} | {self.points(subset):.2f} | "
+            f"{plain / fastest[0]:.1f} | {plain / fastest[1]:.1f} | "
+            f"{least:.2f} | {least / fastest[0]:.0%}, {least / fastest[1]:.0%} |"
         )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A held-out shard that repeats one batch."""
+
+    batch: npt.NDArray[np.int64]
+
+    def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return as many rows as are asked for."""
+        return self.batch[indices % len(self.batch)]
 
 
 def drain(device: str) -> None:
@@ -194,11 +221,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="", help="names of sizes, all of the scaling law where nothing is said")
     parser.add_argument("--compiled", help="numbers of stacked runs whose steps are compiled, 1 and R if not said")
-    parser.add_argument("--tiny", action="store_true", help="a batch of 2 and a vocabulary of 64, for the rehearsal")
+    parser.add_argument("--tiny", action="store_true", help="the rehearsal: batch 2, vocabulary 64, 4 held-out rows")
     arguments = parser.parse_args()
     config = load_config(yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text()))
     names = arguments.sizes.split(",") if arguments.sizes else config.scaling.sizes
     batch, vocabulary = (2, 64) if arguments.tiny else (64, config.corpus.vocabulary)
+    subset = 4 if arguments.tiny else config.training.evaluation_rows
     cases = [
         Case(
             name,
@@ -227,12 +255,12 @@ def main() -> None:
         what = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu, a rehearsal"
         print(f"{what}, torch {torch.__version__}; minutes per 100,000 steps; R = {arguments.runs}")
         print(f"{device.roofline}\n")
-        columns = ["size", "plain", "eager", "alone", "stacked, per run"]
+        columns = ["size", "plain", "eager", "alone", "stacked, per run", "points of the curve"]
         columns += ["plain / alone", "plain / stacked", "roofline", "reached"]
         print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
         for case in cases:
             libraries = {runs: made.get((case.name, runs)) for runs in (1, arguments.runs)}
-            print(case.row(arguments.runs, arguments.steps, libraries, device), flush=True)
+            print(case.row(arguments.runs, arguments.steps, subset, libraries, device), flush=True)
     free = cases[0].captured(arguments.steps)[0]
     open_device(arguments.device, deterministic=True)
     exact, tier = replace(cases[0], deterministic=True).captured(arguments.steps)
