@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from evomix.artifacts import read_json
 from evomix.errors import UserError
 from evomix.gate import rescore as rescoring
+from evomix.gate.causality import OTHER_BATCHES
 from evomix.gate.remote import RemoteError, receive, send
 from evomix.gate.rescore import RescoreError, rescore
 from evomix.mechanisms import library
@@ -45,6 +46,10 @@ def untrained(stats: Path, folder: Path, source: str) -> tuple[RunSpec, Path]:
     model = Transformer(spec.architecture, library.load(library.standard(MM), MM), spec.seed)
     save_file(model.state_dict(), folder / "model.safetensors")
     return spec, folder / "model.safetensors"
+
+
+def test_the_gate_tries_the_batches_of_scoring() -> None:
+    assert set(scoring.ROWS_PER_BATCH.values()) <= set(OTHER_BATCHES)
 
 
 def test_the_trusted_loss_is_that_of_training_and_of_scoring(stats: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from evomix.mechanisms.contract import Mechanism
 EXACT, SINGLE, HALF = 1e-9, 1e-5, 1e-4
 """Limits of a relative change in float64, float32 and under bfloat16 autocast."""
 OTHER_BATCHES = (8, 16, 32, 64, 128)
-"""Batch sizes beside the training's: those that a tuning may choose, and that of all scoring."""
+"""Batch sizes beside the training's: those that a tuning may choose, and those of scoring."""
 
 _LEAK = (
     "Output t must not depend on tokens after t: mask with -inf before a softmax, sum over i ≤ t only, pad on the left."

@@ -36,8 +36,8 @@ from evomix.training.scoring import ROWS_PER_BATCH, measure, summarise
 
 AUDIT_SHARE, AUDIT_MOST = 0.25, 512
 """Rows of the audit: this share of the shard, at most so many."""
-_AUDIT_BATCHES = (24, ROWS_PER_BATCH)
-"""Batch sizes of the audit, in turn: one of its own, and that of the score, which a leak may be tied to."""
+_AUDIT_BATCH = 24
+"""Batch size of the audit, in turn with that of the score, which a leak may be tied to."""
 AGREEMENT = {"float32": 1e-4, "bfloat16": 5e-3}
 """How far the loss may be from what training reported, in nats per token."""
 UNCHANGED = {"float32": 2e-5, "bfloat16": 2e-2}
@@ -185,7 +185,7 @@ def _movement(spec: RunSpec, model: _Recorded, rows: TokenRows, audited: npt.NDA
     device = model.embedding.weight.device
     half = spec.execution.precision == "bfloat16"
     model.watch(np.empty(0, dtype=np.int64))
-    start, sizes = 0, itertools.cycle(_AUDIT_BATCHES)
+    start, sizes = 0, itertools.cycle((_AUDIT_BATCH, ROWS_PER_BATCH[device.type]))
     while start < len(audited):
         part = audited[start : start + next(sizes)]
         start += len(part)

@@ -125,7 +125,7 @@ def _assumptions(
     else:
         said.append(
             "seconds per step: three forward passes of the standard; arithmetic, traffic and launches add up; "
-            f"{machine.roofline}"
+            f"points of the curve are not counted; {machine.roofline}"
         )
         said.append("evolved mechanisms may cost more, at most `evolution.flop_budget` times the FLOPs")
     said.append(f"at least: the roofline alone, launches free; batch: the mean of {config.tuning.batch_sizes}")

@@ -107,11 +107,11 @@ class ProbeExam:
     ) -> tuple[float, float]:
         """Return mean loss (nats) and accuracy of the answers from position `first` on in rows cut to `length`."""
         device = model.embedding.weight.device
-        half = self.precision == "bfloat16"
+        half, size = self.precision == "bfloat16", ROWS_PER_BATCH[device.type]
         loss, right, asked = 0.0, 0, 0
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            for start in range(0, len(indices), ROWS_PER_BATCH):
-                rows = torch.from_numpy(self.rows.read(indices[start : start + ROWS_PER_BATCH])).to(device)
+            for start in range(0, len(indices), size):
+                rows = torch.from_numpy(self.rows.read(indices[start : start + size])).to(device)
                 inputs_BT, targets_BT = ANSWERS.split(rows)
                 targets_BT = targets_BT[:, first:length]
                 hidden_BTD = model.hidden(inputs_BT[:, :length], None)[:, first:]

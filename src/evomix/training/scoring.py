@@ -20,8 +20,11 @@ from evomix.training.device import open_device
 from evomix.training.head import row_losses
 from evomix.training.inputs import check_corpus, load_mechanism, use_threads
 
-ROWS_PER_BATCH = 64
-"""Rows evaluated together; fixed, because sums round differently in batches of another size."""
+ROWS_PER_BATCH = {"cpu": 64, "cuda": 128}
+"""Rows evaluated together; fixed, because sums round differently in batches of another size. A GPU waits for launches.
+
+The gate tries mechanisms in batches of both sizes.
+"""
 
 
 def subset_rows(rows: int, wanted: int) -> npt.NDArray[np.int64]:
@@ -34,11 +37,11 @@ def measure(model: Transformer, rows: TokenRows, indices: npt.NDArray[np.int64],
     """Return the mean loss of every row in `indices` (n,), nats per token, float64 on the CPU, without dropout."""
     weight = model.embedding.weight
     device = weight.device
-    losses = []
+    size, losses = ROWS_PER_BATCH[device.type], []
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), autocast:
-        for start in range(0, len(indices), ROWS_PER_BATCH):
-            tokens = torch.from_numpy(rows.read(indices[start : start + ROWS_PER_BATCH])).to(device)
+        for start in range(0, len(indices), size):
+            tokens = torch.from_numpy(rows.read(indices[start : start + size])).to(device)
             losses.append(row_losses(model.hidden(tokens[:, :-1], None), weight, tokens[:, 1:]))
     return torch.cat(losses).cpu()
 
