@@ -132,8 +132,9 @@ def _recording(recorder: _Recorder) -> bool:
 def record(make: Callable[[], Callable[..., Any]], inputs: Sequence[torch.Tensor], path: Path) -> None:
     """Call what `make` returns on `inputs` and write what it launched to `path`; other inputs must give its results.
 
-    Every call must launch the same: no shape or choice may depend on values. TypeError for what cannot be recorded,
-    ValueError when a replay, on memory of its own, does not return what the function returns.
+    Every call must launch the same: no shape or choice may depend on values. The process must have compiled nothing
+    before, else its kernels are not seen as they are loaded. TypeError for what cannot be recorded, ValueError when a
+    replay, on memory of its own, does not return what the function returns.
     """
     recorder = _Recorder()
     with torch.no_grad(), _watching_kernels(recorder):
