@@ -19,6 +19,7 @@ from evomix.plan.estimate import estimate, language_model
 from evomix.plan.work import Trainings, trainings
 from evomix.specs import Architecture
 from evomix.training import head
+from evomix.training.step_times_measured import GPU_ROWS, Measured
 
 
 @pytest.fixture
@@ -134,13 +135,17 @@ def test_cpu_clock_meets_measured_steps() -> None:
         assert sum(clock.step_terms(shell, batch, clock.CPU)) == pytest.approx(seconds, rel=0.25)
 
 
-def test_steps_captured_on_a_gpu_follow_the_measured() -> None:
-    """Milliseconds of docs/engine.md: H100, and H200 at width 128; heads as in the scaling law, batch 64."""
-    measured = {(72, 8, 3): 6.84, (96, 9, 4): 8.12, (144, 8, 6): 8.93, (192, 9, 8): 11.03, (128, 6, 4): 5.82}
-    for (width, layers, heads), milliseconds in measured.items():
-        shape = {"width": width, "layers": layers, "heads": heads, "vocabulary": 16_384, "sequence_length": 128}
-        terms = clock.step_terms(Architecture.model_validate({**shape, "dropout": 0.1}), 64, clock.GPU)
-        assert sum(terms) * 1e3 == pytest.approx(milliseconds, rel=0.11)
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("row", GPU_ROWS)
+def test_gpu_clock_meets_captured_steps(row: Measured) -> None:
+    """The engine's own measurements of runs alone, at the study's sizes."""
+    found = re.search(r"d(\d+) L(\d+) T128 V16384 B64", row.name)
+    assert found is not None
+    width, layers = int(found[1]), int(found[2])
+    heads = next(size.heads for size in config("paper").sizes.values() if (size.width, size.layers) == (width, layers))
+    shape = {"width": width, "layers": layers, "heads": heads, "vocabulary": 16_384, "sequence_length": 128}
+    terms = clock.step_terms(Architecture.model_validate({**shape, "dropout": 0.1}), 64, clock.GPU)
+    assert sum(terms) * 1e3 == pytest.approx(row.alone / row.runs, rel=0.11)
 
 
 @pytest.mark.usefixtures("project")

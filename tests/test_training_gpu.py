@@ -58,13 +58,19 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_compiled_run_goes_on_to_the_same_bits(
-    stats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    stats: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = long_run(stats)
     loss = train_contained_until(spec, tmp_path / "whole", UNTIL)
     assert list(compiling.cache_folder().glob("*.compiled"))
-    assert "not taken by" not in capfd.readouterr().err  # what the engine says when a faster way is not right
+    # What the engine says when the compiled step is not right, and when its process ended badly.
+    assert "not taken by" not in capfd.readouterr().err
+    assert "once more without" not in caplog.text
     script = textwrap.dedent(f"""
         import sys
         sys.path[:0] = {[str(Path(__file__).parent)]!r}

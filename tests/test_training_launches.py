@@ -181,8 +181,8 @@ def test_recorded_kernels_are_launched_again(tmp_path: Path, driver: Driver) -> 
     driver.launched.clear()
     wanted = with_kernels(tmp_path)(*pair(1))
     first, driver.launched = driver.launched, []
-    for folder in tmp_path.glob("*.cubin"):
-        folder.unlink()
+    for code in tmp_path.glob("*.cubin"):
+        code.unlink()
     replay = Replay(tmp_path / "x", CPU)
     for region in replay.regions:
         region.fill_(255)
